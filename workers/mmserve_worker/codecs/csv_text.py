@@ -1,0 +1,103 @@
+"""CSV: requests to rows, answers to text.
+
+A column all of whose fields are numbers or empty is numeric, an empty field being NaN; one of true and false
+only is boolean; any other is text. If all columns are numeric the rows are one numeric array, as they would
+be from JSON.
+
+The first line is a header if it holds the model's feature names, in whatever order, or if none of its fields
+is a number while at least one column below it is numeric. For a model with feature names the header says
+which column is which; for any other it is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mmserve_worker.codecs.answers import Answer, as_table, flat, listed
+from mmserve_worker.codecs.refusals import bad_request
+from mmserve_worker.codecs.rows import Rows, array_of
+
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NUMBERS = frozenset({int, float})
+
+
+def decode(text: str, names: tuple[str, ...] = ()) -> Rows:
+    lines = _lines(text)
+    if not lines:
+        raise bad_request("the body is empty")
+    first = [field.strip() for field in lines[0]]
+    if names and sorted(first) == sorted(names):
+        lines, header = lines[1:], tuple(first)
+        columns = [_column(fields) for fields in zip(*lines, strict=True)]
+    else:
+        # The columns below the first line decide whether it is a header, and are most of the work in any
+        # case.
+        columns = [_column(fields) for fields in zip(*lines[1:], strict=True)]
+        if any(first) and not any(map(_is_number, first)) and any(map(_is_numeric, columns)):
+            lines, header = lines[1:], tuple(first)
+        else:
+            columns = [_column(fields) for fields in zip(*lines, strict=True)]
+            header = ()
+    values = list(itertools.chain.from_iterable(zip(*columns, strict=True)))
+    array = array_of(values, _kinds(values))
+    return Rows(array.reshape(len(lines), len(first)), header if names else ())
+
+
+def _lines(text: str) -> list[list[str]]:
+    """The fields of every line that is not blank, the same number in each."""
+    try:
+        lines = [fields for fields in csv.reader(io.StringIO(text, newline=""), strict=True) if fields]
+    except csv.Error as error:
+        raise bad_request(f"not CSV: {error}") from None
+    for number, fields in enumerate(lines, 1):
+        if len(fields) != len(lines[0]):
+            raise bad_request(
+                f"the rows are ragged: row {number} has {len(fields)} fields, the first {len(lines[0])}"
+            )
+    return lines
+
+
+def _column(fields: Sequence[str]) -> list[Any]:
+    """Integers, numbers, booleans or texts: the first of them that all the fields are."""
+    if not any("_" in field for field in fields):
+        # float() and int() would read "1_000", which is a number in Python's source only.
+        try:
+            return list(map(int, fields))
+        except ValueError:
+            pass
+        try:
+            return [float(field) if field.strip() else np.nan for field in fields]
+        except ValueError:
+            pass
+    booleans = [_BOOLEANS.get(field) for field in fields]
+    if None not in booleans:
+        return booleans
+    return [field or np.nan for field in fields]
+
+
+def _is_number(field: str) -> bool:
+    return field != "" and _kinds(_column([field])) <= _NUMBERS
+
+
+def _is_numeric(column: Sequence[Any]) -> bool:
+    """Whether a column has numbers; one of empty fields alone has none."""
+    return _kinds(column) <= _NUMBERS and not all(map(math.isnan, column))
+
+
+def _kinds(values: Sequence[Any]) -> frozenset[type]:
+    return frozenset(map(type, values))
+
+
+def encode(answer: Answer) -> bytes:
+    """One row a line, without a header. Numbers are written as JSON would, NaN and infinity as `nan` and
+    `inf`."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(listed(as_table(flat(answer))))
+    return text.getvalue().encode("utf-8", "backslashreplace")
