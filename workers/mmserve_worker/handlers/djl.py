@@ -1,0 +1,148 @@
+"""Models with a model.py for DJL Serving: `def handle(inputs)`, taking an Input and returning an Output, unmodified.
+
+`handle` is called once at load with an empty Input whose properties are the model's, then for every request, whose
+headers are the properties. Requests are only put together where the owner asked for it with a batch_size, because only
+then does DJL: a handler that was never given a batch need not know what one is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
+from mmserve_worker.handlers import djl_content, djl_python_shim, djl_replies, model_code
+from mmserve_worker.handlers.djl_input import Input
+from mmserve_worker.handlers.errors import LoadError, logger, model_failure
+from mmserve_worker.handlers.options import is_batch_size_said
+
+_DEFAULT_ENTRY_POINT = "model.py"
+_DEFAULT_HANDLER = "handle"
+# sys.exit() in a handler is that request's failure; at load it is the loader's to report.
+_RAISED_BY_MODELS = (Exception, SystemExit)
+
+
+def load(spec: ModelSpec) -> Handler:
+    directory = Path(spec.directory).resolve()
+    # Both as DJL has it: model.py opens files by relative paths and imports the modules beside it.
+    os.chdir(directory)
+    model_code.make_importable(directory)
+    djl_python_shim.install()
+    entry_point = spec.options.get("option.entryPoint") or _DEFAULT_ENTRY_POINT
+    module = _imported(directory, entry_point)
+    name = spec.options.get("option.handler") or _DEFAULT_HANDLER
+    handle = getattr(module, name, None)
+    if not callable(handle):
+        raise LoadError(f"{entry_point} has no function {name}(inputs)")
+    handler = DjlHandler(spec, directory, name, handle)
+    handler.initialize()
+    return handler
+
+
+def _imported(directory: Path, entry_point: str) -> ModuleType:
+    if "://" in entry_point:
+        raise LoadError("option.entryPoint is a URL: code is run from the model's own directory only")
+    if not entry_point.endswith(".py"):
+        return importlib.import_module(entry_point)
+    file = directory / entry_point
+    if not file.is_file():
+        raise LoadError(f"there is no {entry_point} in the model's directory")
+    # Unlike "model", which the next model of the process would have as well.
+    name = f"mmserve_model_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    module_spec = importlib.util.spec_from_file_location(name, file)
+    if module_spec is None or module_spec.loader is None:
+        raise LoadError(f"{entry_point} is no Python module")
+    module = importlib.util.module_from_spec(module_spec)
+    # Before it runs: pickles and dataclasses look their module up there.
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class DjlHandler:
+    def __init__(self, spec: ModelSpec, directory: Path, name: str, handle: Callable[[Any], Any]) -> None:
+        self._name = spec.name
+        self._options = spec.options
+        self._handle = handle
+        self._function_name = name
+        # What DJL adds to the properties of every Input.
+        self._surroundings = {"handler": name, "device_id": "-1", "model_dir": str(directory), "cluster_size": "1"}
+        self._takes_batches = is_batch_size_said(spec.options)
+
+    def initialize(self) -> None:
+        properties = {key.removeprefix("option."): value for key, value in self._options.items()}
+        output = self._handle(self._input(properties))
+        if output is not None and getattr(output, "code", 200) >= 300:
+            raise LoadError(f"{self._function_name} answered the first call with {djl_replies.described(output)}")
+
+    def answer(self, calls: Sequence[Call]) -> list[Reply]:
+        if len(calls) > 1 and self._takes_batches:
+            replies = self._together(calls)
+            if replies is not None:
+                return replies
+        return [self._alone(call) for call in calls]
+
+    def _alone(self, call: Call) -> Reply:
+        inputs = self._input(_properties(call))
+        try:
+            for key, value in djl_content.entries(call):
+                inputs.content.add(key, value)
+        except CallError as error:
+            return error.reply()
+        try:
+            output = self._handle(inputs)
+            return djl_replies.reply(output)
+        except CallError as error:
+            return error.reply()
+        except _RAISED_BY_MODELS as error:
+            return model_failure(error, self._name)
+
+    def _together(self, calls: Sequence[Call]) -> list[Reply] | None:
+        """The answers to a batch; None where they have to be asked for one by one, as after any failure: of a batch's
+        error nobody knows whose it is."""
+        batch = self._input({"batch_size": str(len(calls))})
+        try:
+            for index, call in enumerate(calls):
+                prefix = f"batch_{index:03}."
+                batch.properties.update((prefix + key, value) for key, value in _properties(call).items())
+                for key, value in djl_content.entries(call):
+                    batch.content.add(prefix + key, value)
+            output = self._handle(batch)
+            if getattr(output, "code", 300) >= 300:
+                return None
+            replies = djl_replies.split(output, len(calls))
+        except _RAISED_BY_MODELS:
+            return None
+        if replies is None:
+            # It would be asked in vain, and every request answered twice, for as long as it lives.
+            logger.warning("model %s does not answer batches as such: it gets one request at a time", self._name)
+            self._takes_batches = False
+        return replies
+
+    def _input(self, properties: Mapping[str, str]) -> Input:
+        inputs = Input()
+        inputs.function_name = self._function_name
+        inputs.properties = {**properties, **self._surroundings}
+        return inputs
+
+
+def _properties(call: Call) -> dict[str, str]:
+    properties = dict(call.headers)
+    known = {name.lower(): value for name, value in properties.items()}
+    for name, value in (("Content-Type", call.content_type), ("Accept", call.accept)):
+        if value and name.lower() not in known:
+            properties[name] = value
+    if "x-request-id" in known:
+        properties["requestId"] = known["x-request-id"]
+    return properties

@@ -1,0 +1,110 @@
+"""From the rows that a caller sent to what the model was fitted on: rows or texts, in order, under their
+names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmserve_worker.codecs.refusals import bad_request, quoted
+from mmserve_worker.codecs.rows import Array, Rows, column_of
+from mmserve_worker.handlers import anatomy
+
+_NAMES_IN_A_MESSAGE = 5
+
+
+class Features:
+    """What a model expects of its input.
+
+    `columns` gives the input as arrays that can be joined with other callers' (one matrix, or an array for
+    each column where their types differ), `assembled` makes of them what the model takes.
+    """
+
+    def __init__(self, model: object) -> None:
+        count = getattr(model, "n_features_in_", None)
+        self._model_name = type(model).__name__
+        self._count = int(count) if count is not None else None
+        self.names = tuple(map(str, getattr(model, "feature_names_in_", ())))
+        self._pandas: Any = None
+        self._index: Any = None
+        self._is_framed = False
+        if self.names:
+            self._use_frames(list(anatomy.parts(model)))
+
+    def _use_frames(self, model_parts: list[Any]) -> None:
+        """A model fitted on a data frame takes an array as well, and a frame costs it another 100 us; so
+        frames are for those that look columns up by name, and for columns of different types."""
+        selects_by_name = anatomy.selects_by_name(model_parts)
+        try:
+            import pandas
+        except ModuleNotFoundError:
+            if selects_by_name:
+                raise
+            return
+        self._pandas = pandas
+        self._index = pandas.Index(self.names)
+        self._is_framed = selects_by_name or anatomy.may_look_at_names(model_parts)
+
+    def columns(self, rows: Rows) -> list[Array]:
+        values = rows.values
+        if values.dtype.kind == "U":
+            values = values.astype(object)
+        if rows.names:
+            values = self._ordered(values, rows.names)
+        elif values.ndim == 1:
+            values = values if self._is_texts(values) else values.reshape(1, -1)
+        elif values.ndim == 2 and values.shape[1] == 1 and self._is_texts(values):
+            values = values.ravel()
+        if self._count is not None and values.ndim == 2 and values.shape[1] != self._count:
+            expected = f"{self._model_name} is expecting {self._count} features as input."
+            raise bad_request(f"X has {values.shape[1]} features, but {expected}")
+        if values.dtype.hasobject and self._pandas is not None and values.ndim == 2:
+            return [column_of(column) for column in values.T.tolist()]
+        return [values]
+
+    def assembled(self, columns: list[Array]) -> Any:
+        first = columns[0]
+        if self._pandas is None or (first.ndim != 1 and not self._is_framed):
+            return first
+        if first.ndim == 1:
+            return self._pandas.DataFrame(dict(zip(self.names, columns, strict=True)))
+        return self._pandas.DataFrame(first, columns=self._index, copy=False)
+
+    def _is_texts(self, values: Array) -> bool:
+        """Models without a number of features take texts, each of them a sample."""
+        return self._count is None and values.dtype.hasobject and any(isinstance(v, str) for v in values.flat)
+
+    def _ordered(self, values: Array, names: tuple[str, ...]) -> Array:
+        if names == self.names:
+            return values
+        if not self.names:
+            raise bad_request("this model knows no feature names: send rows as arrays, not as records")
+        missing = [name for name in self.names if name not in names]
+        if missing:
+            raise bad_request(f"missing features: {_listed(missing)}")
+        unknown = [name for name in names if name not in self.names]
+        if unknown or len(names) != len(self.names):
+            raise bad_request(f"features that this model does not have, or twice: {_listed(unknown or list(names))}")
+        return values[:, [names.index(name) for name in self.names]]
+
+
+def signature(columns: list[Array]) -> tuple[object, ...]:
+    """What two callers' columns must have in common to be joined.
+
+    Dtypes must be equal and are not converted: a model that keeps values as they are would answer a float
+    where an integer was sent. Of a matrix of objects the types in each column count.
+    """
+    first = columns[0]
+    if first.ndim == 2 and first.dtype.hasobject:
+        return (first.shape[1:], *(frozenset(map(type, column)) for column in first.T.tolist()))
+    return (first.shape[1:], *(column.dtype for column in columns))
+
+
+def joined(inputs: list[list[Array]]) -> list[Array]:
+    return [np.concatenate(columns) for columns in zip(*inputs, strict=True)]
+
+
+def _listed(names: list[str]) -> str:
+    more = ", ..." if len(names) > _NAMES_IN_A_MESSAGE else ""
+    return ", ".join(map(quoted, names[:_NAMES_IN_A_MESSAGE])) + more

@@ -1,0 +1,68 @@
+"""Reads a model from its file: joblib, pickle or skops."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmserve_worker.handlers.errors import LoadError
+
+logger = logging.getLogger("mmserve.model")
+
+# From here on arrays are mapped from the file, which several workers of one model share, and paged in as they
+# are used. Below it a private copy is cheaper: every mapped array costs some 60 us, a file descriptor's worth
+# of kernel work and at least a page, and a forest has hundreds of arrays.
+MAP_FROM_BYTES = 16 * 1024 * 1024
+
+# A pickle since protocol 2 begins so; any compression begins otherwise, and cannot be mapped.
+_UNCOMPRESSED = b"\x80"
+
+
+def load(file: Path, name: str, options: Mapping[str, str]) -> Any:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = _load_skops(file, options) if file.suffix == ".skops" else _load_pickle(file)
+    _log(name, caught)
+    return model
+
+
+def _load_pickle(file: Path) -> Any:
+    import joblib
+
+    if not _can_be_mapped(file):
+        return joblib.load(file)
+    with warnings.catch_warnings():
+        # Files of old versions of joblib have arrays at odd addresses, which compiled code may crash on.
+        warnings.filterwarnings("error", message=".*not byte aligned")
+        try:
+            return joblib.load(file, mmap_mode="r")
+        except UserWarning:
+            return joblib.load(file)
+
+
+def _can_be_mapped(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return file.stat().st_size >= MAP_FROM_BYTES and opened.read(1) == _UNCOMPRESSED
+
+
+def _load_skops(file: Path, options: Mapping[str, str]) -> Any:
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    trusted = [name.strip() for name in options.get("option.skops_trusted_types", "").split(",")]
+    try:
+        return skops.io.load(file, trusted=[name for name in trusted if name])
+    except UntrustedTypesFoundException as error:
+        raise LoadError(f"{error} (option.skops_trusted_types is where trusted types are listed)") from error
+
+
+def _log(name: str, caught: list[warnings.WarningMessage]) -> None:
+    """Each kind of warning once: a forest saved by another version of scikit-learn warns for every tree."""
+    kinds: dict[type[Warning], warnings.WarningMessage] = {}
+    for warning in caught:
+        kinds.setdefault(warning.category, warning)
+    for category, warning in kinds.items():
+        logger.warning("model %s: %s: %s", name, category.__name__, str(warning.message).splitlines()[0])
