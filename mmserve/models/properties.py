@@ -1,7 +1,7 @@
 r"""Reads a model's serving.properties: the syntax of Java properties, as the files in use have it.
 
 It is Java's, with two liberties: bytes may be UTF-8 or Latin-1, and blanks at the end of a value are dropped
-(`batch_size=8 ` is never meant). What the keys mean is said in settings.py.
+(`batch_size=8 ` is never meant). What a key means for serving is said in settings.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from mmserve.models.settings import model_settings
+
+__all__ = ["FILE_NAME", "PropertiesError", "dump", "model_settings", "parse", "read", "unknown_keys"]
 
 FILE_NAME = "serving.properties"
 

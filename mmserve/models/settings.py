@@ -42,6 +42,17 @@ class ModelSettings:
     max_idle_time: float | None = None
     job_queue_size: int | None = None
 
+    @classmethod
+    def from_strings(cls, parameters: Mapping[str, str]) -> ModelSettings:
+        """The settings among the parameters of a management call, in snake or camel case; -1 means "not said"."""
+        said = {_snake_case(key): value for key, value in parameters.items() if value.strip() != "-1"}
+        return _settings(
+            said,
+            min_workers_keys=("min_worker", "min_workers", "initial_workers"),
+            max_workers=_whole(said, ("max_worker", "max_workers"), at_least=1),
+            batch_size_keys=("batch_size",),
+        )
+
     def over(self, other: ModelSettings) -> ModelSettings:
         """What `self` says, and for the rest what `other` says.
 
@@ -72,17 +83,6 @@ def model_settings(properties: Mapping[str, str]) -> ModelSettings:
         min_workers_keys=("cpu.minWorkers", "minWorkers"),
         max_workers=max_workers if max_workers is not None and max_workers > 0 else None,
         batch_size_keys=("batch_size", "max_dynamic_batch_size"),
-    )
-
-
-def from_strings(parameters: Mapping[str, str]) -> ModelSettings:
-    """The settings among the parameters of a management call, in snake or camel case; -1 means "not said"."""
-    said = {_snake_case(key): value for key, value in parameters.items() if value.strip() != "-1"}
-    return _settings(
-        said,
-        min_workers_keys=("min_worker", "min_workers", "initial_workers"),
-        max_workers=_whole(said, ("max_worker", "max_workers"), at_least=1),
-        batch_size_keys=("batch_size",),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmserve.models.settings import ModelSettings, SettingError, from_strings, model_settings
+from mmserve.models.settings import ModelSettings, SettingError, model_settings
 
 counts = st.none() | st.integers(0, 20)
 
@@ -27,7 +27,7 @@ def consistent_settings(draw: st.DrawFn) -> ModelSettings:
 
 
 def test_nothing_said_is_nothing_set() -> None:
-    assert model_settings({}) == ModelSettings() == from_strings({})
+    assert model_settings({}) == ModelSettings() == ModelSettings.from_strings({})
 
 
 def test_every_setting_is_read_from_serving_properties() -> None:
@@ -45,9 +45,7 @@ def test_every_setting_is_read_from_serving_properties() -> None:
 
 
 def test_the_key_of_the_device_goes_before_the_general_one() -> None:
-    said = model_settings(
-        {"minWorkers": "1", "cpu.minWorkers": "2", "maxWorkers": "3", "cpu.maxWorkers": "4"}
-    )
+    said = model_settings({"minWorkers": "1", "cpu.minWorkers": "2", "maxWorkers": "3", "cpu.maxWorkers": "4"})
     assert (said.min_workers, said.max_workers) == (2, 4)
 
 
@@ -121,33 +119,31 @@ def test_more_workers_at_least_than_at_most_is_refused() -> None:
 )
 def test_management_parameters_are_read_in_both_spellings(parameters: dict[str, str]) -> None:
     for queue in ("job_queue_size", "jobQueueSize"):
-        assert from_strings(parameters | {queue: "6", "url": "a.tar.gz"}) == ModelSettings(
+        assert ModelSettings.from_strings(parameters | {queue: "6", "url": "a.tar.gz"}) == ModelSettings(
             1, 2, 3, 4.0, 5.0, 6
         )
 
 
 @pytest.mark.parametrize("key", ["initial_workers", "initialWorkers"])
 def test_initial_workers_is_the_minimum_where_no_minimum_is_said(key: str) -> None:
-    assert from_strings({key: "3"}).min_workers == 3
-    assert from_strings({key: "3", "min_worker": "1"}).min_workers == 1
+    assert ModelSettings.from_strings({key: "3"}).min_workers == 3
+    assert ModelSettings.from_strings({key: "3", "min_worker": "1"}).min_workers == 1
 
 
 def test_minus_one_in_a_management_call_is_not_said() -> None:
     names = ("min_worker", "maxWorker", "batch_size", "max_batch_delay", "max_idle_time", "job_queue_size")
-    assert from_strings(dict.fromkeys(names, "-1")) == ModelSettings()
+    assert ModelSettings.from_strings(dict.fromkeys(names, "-1")) == ModelSettings()
 
 
 def test_a_management_call_for_no_workers_at_most_is_refused() -> None:
     with pytest.raises(SettingError, match="max_worker is '0', expected a whole number of 1 or more"):
-        from_strings({"max_worker": "0"})
+        ModelSettings.from_strings({"max_worker": "0"})
 
 
 def test_what_is_said_nearer_wins_and_the_rest_is_filled_in() -> None:
     nearer = ModelSettings(batch_size=8, max_idle_time=0.0)
     farther = ModelSettings(min_workers=1, batch_size=2, max_idle_time=60.0, job_queue_size=5)
-    assert nearer.over(farther) == ModelSettings(
-        min_workers=1, batch_size=8, max_idle_time=0.0, job_queue_size=5
-    )
+    assert nearer.over(farther) == ModelSettings(min_workers=1, batch_size=8, max_idle_time=0.0, job_queue_size=5)
 
 
 def test_a_bound_that_was_filled_in_gives_way_to_one_that_was_said() -> None:

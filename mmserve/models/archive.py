@@ -1,0 +1,88 @@
+"""Model archives: what they are called, and the directories of this host that hold their content.
+
+An archive is unpacked once for its content, not for its name: a thousand models that are the same bytes share one
+directory. Everything here blocks, and is called in threads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from io import BufferedReader
+from pathlib import Path
+
+from mmserve.models.destination import ArchiveError, UnpackLimits
+from mmserve.models.unpack import Version, digest_of, opened, remove_leftovers, unpack, unpack_version, version_of
+
+__all__ = ["SUFFIXES", "ArchiveCache", "ArchiveError", "UnpackLimits", "name_of", "unpack", "valid_name"]
+
+SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+
+# The name of a model becomes part of paths and URLs.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+def name_of(path: Path | str) -> str | None:
+    """`churn-acme` for `churn-acme.tar.gz`; None for what is no archive."""
+    name = os.path.basename(path)
+    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+    return name.removesuffix(suffix) or None if suffix is not None else None
+
+
+def valid_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+class ArchiveCache:
+    """The unpacked archives of this host. One object serves all threads."""
+
+    def __init__(self, cache: Path, limits: UnpackLimits | None = None, remembered: int = 100_000) -> None:
+        self._cache = cache
+        self._limits = limits or UnpackLimits()
+        self._remembered = remembered
+        self._digests: OrderedDict[Version, str] = OrderedDict()
+        self._under_way: dict[str, Future[Path]] = {}
+        self._lock = threading.Lock()  # Never held while a file is read.
+        cache.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(cache)
+
+    def directory(self, archive: Path) -> Path:
+        """As `unpack`, but what has not changed is not read again, and what is under way is not done twice."""
+        with opened(archive) as file:
+            version = version_of(archive, file)
+            return self._unpacked_once(version, file, self._digest(version, file))
+
+    def _digest(self, version: Version, file: BufferedReader) -> str:
+        with self._lock:
+            known = self._digests.get(version)
+            if known is not None:
+                self._digests.move_to_end(version)
+                return known
+        digest = digest_of(file)
+        with self._lock:
+            self._digests[version] = digest
+            if len(self._digests) > self._remembered:
+                self._digests.popitem(last=False)
+        return digest
+
+    def _unpacked_once(self, version: Version, file: BufferedReader, digest: str) -> Path:
+        """Whoever asks for what another thread is unpacking gets that thread's result, or its error."""
+        mine: Future[Path] = Future()
+        with self._lock:
+            under_way = self._under_way.setdefault(digest, mine)
+        if under_way is not mine:
+            return under_way.result()
+        try:
+            directory = unpack_version(version, file, self._cache / digest, self._limits)
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        else:
+            mine.set_result(directory)
+            return directory
+        finally:
+            with self._lock:
+                del self._under_way[digest]

@@ -1,0 +1,189 @@
+"""The cache of archives: names, how often what is read and unpacked, and what is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import mmserve.models.archive
+import mmserve.models.unpack
+from mmserve.models.archive import ArchiveCache, ArchiveError, UnpackLimits, name_of, valid_name
+from mmserve.models.untar import untar
+from tests.models import archives
+
+LIMITS = UnpackLimits(max_bytes=1 << 24, max_files=100)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    directory = tmp_path / "cache"
+    directory.mkdir()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("churn-acme.tar.gz", "churn-acme"),
+        (Path("/models/churn.v1.2.tgz"), "churn.v1.2"),
+        ("a.tar", "a"),
+        ("a.zip", "a"),
+        ("a.tar.zip", "a.tar"),
+        (".tar.gz", None),
+        ("model.joblib", None),
+        ("tar.gz", None),
+        ("", None),
+    ],
+)
+def test_an_archive_is_called_by_its_file_without_the_suffix(path: Path | str, name: str | None) -> None:
+    assert name_of(path) == name
+
+
+def test_a_model_name_fits_in_a_path_and_a_url() -> None:
+    assert all(map(valid_name, ["a", "0", "churn-acme", "churn_acme.v1.2", "A" * 200]))
+    assert not any(map(valid_name, ["", ".a", "-a", "..", "a/b", "a b", "a\n", "\u00e9", "a%2f", "A" * 201]))
+
+
+class Calls:
+    """Counts the calls of a function that it stands in for, and may do something before each."""
+
+    def __init__(self, function: Callable[..., object], before: Callable[[], object] = lambda: None) -> None:
+        self._function = function
+        self._before = before
+        self.count = 0
+
+    def __call__(self, *args: object) -> object:
+        self.count += 1
+        self._before()
+        return self._function(*args)
+
+
+def test_an_unchanged_archive_is_hashed_and_unpacked_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed, unpacked = Calls(mmserve.models.unpack.digest_of), Calls(untar)
+    monkeypatch.setattr(mmserve.models.archive, "digest_of", hashed)
+    monkeypatch.setattr(mmserve.models.unpack, "untar", unpacked)
+    archive = archives.write_tar(tmp_path / "m.tgz", archives.regular("model.joblib", b"old"))
+    known = ArchiveCache(cache, LIMITS)
+    assert len({known.directory(archive) for _ in range(3)}) == 1
+    assert (hashed.count, unpacked.count) == (1, 1)
+    # Another content, of the same size and in the same file.
+    before = archive.stat()
+    archives.write_tar(archive, archives.regular("model.joblib", b"new"))
+    os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert (known.directory(archive) / "model.joblib").read_bytes() == b"new"
+    assert (hashed.count, unpacked.count) == (2, 2)
+
+
+def test_no_more_digests_are_remembered_than_asked_for(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = Calls(mmserve.models.unpack.digest_of)
+    monkeypatch.setattr(mmserve.models.archive, "digest_of", hashed)
+    a, b, c = (archives.write_tar(tmp_path / f"{name}.tar", archives.regular(name)) for name in "abc")
+    known = ArchiveCache(cache, LIMITS, remembered=2)
+    for archive in (a, b, a, c, a, c):
+        known.directory(archive)
+    assert hashed.count == 3
+    known.directory(b)
+    assert hashed.count == 4
+
+
+def test_what_was_removed_from_the_cache_is_unpacked_again(tmp_path: Path, cache: Path) -> None:
+    archive = archives.write_tar(tmp_path / "m.tar", archives.regular("model.joblib"))
+    known = ArchiveCache(cache, LIMITS)
+    directory = known.directory(archive)
+    directory.rename(tmp_path / "taken")
+    assert known.directory(archive) == directory
+    assert directory.is_dir()
+
+
+def test_threads_that_ask_for_the_same_archive_unpack_it_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = Calls(untar)
+    monkeypatch.setattr(mmserve.models.unpack, "untar", unpacked)
+    archive = archives.write_tar(tmp_path / "m.tgz", archives.regular("model.joblib", os.urandom(1 << 20)))
+    known = ArchiveCache(cache, LIMITS)
+    start = threading.Barrier(8)
+
+    def ask() -> Path:
+        start.wait()
+        return known.directory(archive)
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask) for _ in range(8)]
+    assert len({answer.result() for answer in asked}) == 1
+    assert unpacked.count == 1
+
+
+def test_threads_that_ask_for_different_archives_do_not_wait_for_each_other(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Passed by none unless both are in the middle of their archives at once.
+    both = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr(mmserve.models.unpack, "untar", Calls(untar, both.wait))
+    known = ArchiveCache(cache, LIMITS)
+    files = [archives.write_tar(tmp_path / f"{name}.tar", archives.regular(name)) for name in "ab"]
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(known.directory, files))) == 2
+
+
+def test_threads_that_wait_for_a_bad_archive_all_get_its_error(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archives.write_tar(tmp_path / "m.tar", archives.regular("../model.joblib"))
+    known = ArchiveCache(cache, LIMITS)
+    start = threading.Barrier(4)
+
+    def ask() -> Path:
+        start.wait()
+        return known.directory(archive)
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+    assert all(isinstance(answer.exception(), ArchiveError) for answer in asked)
+    assert list(cache.iterdir()) == []
+    archives.write_tar(archive, archives.regular("model.joblib"))
+    assert known.directory(archive).is_dir()
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, cache: Path) -> None:
+    os.mkfifo(tmp_path / "m.tar.gz")
+    with pytest.raises(ArchiveError, match="is not a file"):
+        ArchiveCache(cache, LIMITS).directory(tmp_path / "m.tar.gz")
+
+
+def test_an_archive_that_is_not_there_is_an_error_of_the_system(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ArchiveCache(cache, LIMITS).directory(tmp_path / "m.tar.gz")
+
+
+def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    cache = tmp_path / "not" / "yet" / "there"
+    ArchiveCache(cache)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = [f".tmp-{dead.pid}-0123abcd", f".tmp-{os.getpid()}-0123abcd"]
+    kept = [f".tmp-{os.getppid()}-0123abcd", ".tmp-1-0123abcd", ".tmp-other", "0123456789abcdef0123456789abcdef"]
+    for name in left + kept:
+        (cache / name / "code").mkdir(parents=True)
+        (cache / name / "code" / "model.py").touch()
+    ArchiveCache(cache)
+    assert sorted(path.name for path in cache.iterdir()) == sorted(kept)
+
+
+def test_what_this_process_is_unpacking_is_no_leftover(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = archives.write_tar(tmp_path / "m.tar", archives.regular("model.joblib"))
+    monkeypatch.setattr(mmserve.models.unpack, "untar", Calls(untar, lambda: ArchiveCache(cache)))
+    assert (ArchiveCache(cache).directory(archive) / "model.joblib").is_file()
