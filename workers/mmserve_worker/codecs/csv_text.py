@@ -16,7 +16,7 @@ import io
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,9 +58,7 @@ def _lines(text: str) -> list[list[str]]:
         raise bad_request(f"not CSV: {error}") from None
     for number, fields in enumerate(lines, 1):
         if len(fields) != len(lines[0]):
-            raise bad_request(
-                f"the rows are ragged: row {number} has {len(fields)} fields, the first {len(lines[0])}"
-            )
+            raise bad_request(f"the rows are ragged: row {number} has {len(fields)} fields, the first {len(lines[0])}")
     return lines
 
 
@@ -98,6 +96,15 @@ def _kinds(values: Sequence[Any]) -> frozenset[type]:
 def encode(answer: Answer) -> bytes:
     """One row a line, without a header. Numbers are written as JSON would, NaN and infinity as `nan` and
     `inf`."""
+    rows = listed(as_table(flat(answer)))
+    text = _written(rows, csv.QUOTE_MINIMAL)
+    if "\r" in text:
+        # The writer takes it for an ordinary character where lines end in a line feed; most readers do not.
+        text = _written(rows, csv.QUOTE_ALL)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _written(rows: Sequence[Sequence[Any]], quoting: Literal[0, 1]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(listed(as_table(flat(answer))))
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerows(rows)
+    return text.getvalue()
