@@ -87,7 +87,9 @@ class _Headers(io.BufferedIOBase):
             yield chunk
 
     def check_end(self) -> None:
-        """tarfile takes a header that it cannot read for the end of the archive, silently."""
+        """tarfile takes whatever it cannot read as a header for the end of the archive, silently."""
+        if not self._last:
+            raise EOFError("its end is missing")
         if self._last.strip(b"\0"):
             raise tarfile.ReadError("a header cannot be read")
         # To the end of the stream: only there does gzip compare its checksum.
