@@ -1,0 +1,24 @@
+"""The mmserve command, one module for each group of commands.
+
+Each imports what it needs when it runs: `mmserve --help` and `mmserve status` need neither uvloop nor aiohttp.
+"""
+
+from __future__ import annotations
+
+import click
+
+import mmserve
+from mmserve.cli.configure import config
+from mmserve.cli.models import models
+from mmserve.cli.package import package
+from mmserve.cli.serve import start, status, stop
+
+
+@click.group()
+@click.version_option(mmserve.__version__, prog_name="mmserve")
+def main() -> None:
+    """Serves scikit-learn models by the thousand from one CPU host, each in a process of its own."""
+
+
+for command in (start, stop, status, models, package, config):
+    main.add_command(command)

@@ -1,0 +1,90 @@
+"""`mmserve models`: the management API from the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+import rich
+from rich.table import Table
+
+from mmserve import runfile
+from mmserve.cli.client import ManagementClient
+from mmserve.cli.options import load_settings, settings_options
+
+
+@click.group()
+@settings_options("management_address", "runtime_dir")
+@click.pass_context
+def models(context: click.Context, /, config_file: str | None, **given: Any) -> None:
+    """Lists, describes, registers, scales and unregisters models of the running server."""
+    settings = load_settings(given, config_file).settings
+    running = runfile.read(runfile.path(settings.runtime_dir, settings.management_address))
+    context.obj = ManagementClient(running.management if running is not None else settings.management_address)
+
+
+@models.command("list")
+@click.option("--limit", type=click.IntRange(1), help="Show no more than this many.")
+@click.pass_obj
+def list_(client: ManagementClient, limit: int | None) -> None:
+    """Lists the models that can be asked."""
+    rows = Table("model", "status", "from")
+    token: str | None = "0"
+    shown = 0
+    while token is not None and (limit is None or shown < limit):
+        page = client.get("/models", {"next_page_token": token, "limit": min(100, (limit or shown + 100) - shown)})
+        for model in page["models"]:
+            rows.add_row(model["modelName"], model["status"], model["modelUrl"])
+        shown += len(page["models"])
+        token = page.get("nextPageToken")
+    rich.print(rows)
+    if token is not None:
+        click.echo("there are more")
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def describe(client: ManagementClient, name: str) -> None:
+    """Shows a model's state, settings, workers and queue."""
+    click.echo(msgspec.json.format(msgspec.json.encode(client.get(f"/models/{name}"))).decode())
+
+
+def _worker_options(command: Any) -> Any:
+    for flag, meaning in (
+        ("--job-queue-size", "Requests that may wait."),
+        ("--max-batch-delay", "Milliseconds to wait for a batch to fill."),
+        ("--batch-size", "Requests that one call may answer together."),
+        ("--max-worker", "Most workers."),
+        ("--min-worker", "Workers that always run."),
+    ):
+        command = click.option(flag, type=click.IntRange(0), help=meaning)(command)
+    return command
+
+
+@models.command()
+@click.argument("url")
+@click.option("--name", help="Its name, if not the file's.")
+@_worker_options
+@click.pass_obj
+def register(client: ManagementClient, /, url: str, name: str | None, **asked: int | None) -> None:
+    """Registers the archive or directory URL: a path, or a name in the model store."""
+    click.echo(client.call("POST", "/models", {"url": url, "model_name": name, **asked})["status"])
+
+
+@models.command()
+@click.argument("name")
+@_worker_options
+@click.pass_obj
+def scale(client: ManagementClient, /, name: str, **asked: int | None) -> None:
+    """Changes how many workers a model has."""
+    click.echo(client.call("PUT", f"/models/{name}", asked)["status"])
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def unregister(client: ManagementClient, name: str) -> None:
+    """Takes a model away when it has finished what it accepted."""
+    click.echo(client.call("DELETE", f"/models/{name}")["status"])

@@ -1,0 +1,218 @@
+"""`mmserve start`, `stop` and `status`."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import rich
+from rich.filesize import decimal
+from rich.table import Table
+
+from mmserve import runfile
+from mmserve.cli.client import ManagementClient
+from mmserve.cli.options import load_settings, settings_options
+from mmserve.config import Loaded, Settings, table
+from mmserve.errors import StartError
+
+# How long a started server has until it answers, in seconds.
+_START_TIMEOUT = 60
+
+
+class Outcome(msgspec.Struct):
+    """What a server in the background tells the command that started it, once."""
+
+    running: runfile.Running | None = None
+    error: str | None = None
+
+
+@click.command()
+@settings_options()
+@click.option("--foreground", is_flag=True, help="Stay attached and log to the terminal.")
+@click.option("--ready-fd", type=int, hidden=True)
+def start(config_file: str | None, foreground: bool, ready_fd: int | None, **given: Any) -> None:
+    """Starts the server and returns when it answers."""
+    loaded = load_settings(given, config_file)
+    if ready_fd is not None:
+        _serve_for(loaded.settings, ready_fd)
+    elif foreground:
+        try:
+            _serve(loaded.settings, _announce)
+        except StartError as error:
+            raise click.ClickException(str(error)) from error
+    else:
+        _announce(_start_in_background(loaded, config_file))
+
+
+@click.command()
+@settings_options("management_address", "runtime_dir", "drain_timeout")
+@click.option("--force", is_flag=True, help="Kill the server if it has not ended by then.")
+def stop(config_file: str | None, force: bool, **given: Any) -> None:
+    """Stops the server when it has finished what it accepted."""
+    settings = load_settings(given, config_file).settings
+    running = _running(settings)
+    pidfd = os.pidfd_open(running.pid)
+    try:
+        if runfile.read(_run_path(settings)) != running:
+            # It ended in this moment, and its pid may be another's.
+            click.echo("stopped")
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        # What is accepted has drain_timeout; ending the processes takes some more.
+        if not _wait_for_end(pidfd, settings.drain_timeout + 15):
+            if not force:
+                raise click.ClickException(f"process {running.pid} has not ended; mmserve stop --force kills it")
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            _wait_for_end(pidfd, 10)
+    finally:
+        os.close(pidfd)
+    click.echo("stopped")
+
+
+@click.command()
+@settings_options("management_address", "runtime_dir")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's own JSON.")
+def status(config_file: str | None, as_json: bool, **given: Any) -> None:
+    """Says how the running server is doing."""
+    running = _running(load_settings(given, config_file).settings)
+    answer = ManagementClient(running.management).get("/status")
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        return
+    states = ", ".join(f"{count} {state}" for state, count in sorted(answer["workersByState"].items()))
+    rows = Table(show_header=False)
+    for name, value in (
+        ("process", answer["pid"]),
+        ("up", f"{answer['uptime']:.0f} s"),
+        ("inference", answer["inferenceAddress"]),
+        ("management", answer["managementAddress"]),
+        ("model store", answer["modelStore"] or "none"),
+        ("models", answer["models"]),
+        ("workers", f"{answer['workers']}" + (f" ({states})" if states else "")),
+        ("started, ended", f"{answer['workersStarted']}, {answer['workersEnded']}"),
+        ("memory of the front", decimal(answer["memory"])),
+    ):
+        rows.add_row(name, str(value))
+    rich.print(rows)
+
+
+def _run_path(settings: Settings) -> Path:
+    return runfile.path(settings.runtime_dir, settings.management_address)
+
+
+def _running(settings: Settings) -> runfile.Running:
+    running = runfile.read(_run_path(settings))
+    if running is None:
+        click.echo(f"mmserve is not running on {settings.management_address}", err=True)
+        sys.exit(3)
+    return running
+
+
+def _wait_for_end(pidfd: int, seconds: float) -> bool:
+    return bool(select.select([pidfd], [], [], seconds)[0])
+
+
+def _announce(running: runfile.Running) -> None:
+    management = f", management at {running.management}" if running.management != running.inference else ""
+    where = f" of {running.store}" if running.store is not None else ""
+    click.echo(
+        f"mmserve serves {running.models} models{where} at {running.inference}{management} (process {running.pid})"
+    )
+
+
+def _serve(settings: Settings, ready: Any) -> None:
+    """Runs the server in this process."""
+    # Here and not above: no other command has to wait for the event loop and the HTTP server to be imported.
+    from mmserve.server import Server, run
+
+    held = runfile.RunFile(_run_path(settings))
+
+    def answers(server: Server) -> None:
+        running = runfile.Running(
+            pid=os.getpid(),
+            inference=server.inference.url,
+            management=server.management.url,
+            store=settings.model_store,
+            models=len(server.store.models()) if server.store is not None else 0,
+        )
+        held.write(running)
+        _notify_systemd()
+        ready(running)
+
+    try:
+        run(settings, answers)
+    finally:
+        held.close()
+
+
+def _serve_for(settings: Settings, ready_fd: int) -> None:
+    """Runs the server, and tells the command that has started it and waits for it."""
+    # No process that the server starts may hold it: the command waits for its end.
+    os.set_inheritable(ready_fd, False)
+
+    def tell(outcome: Outcome) -> None:
+        os.write(ready_fd, msgspec.json.encode(outcome))
+        os.close(ready_fd)
+
+    try:
+        _serve(settings, lambda running: tell(Outcome(running=running)))
+    except StartError as error:
+        tell(Outcome(error=str(error)))
+        sys.exit(1)
+
+
+def _start_in_background(loaded: Loaded, config_file: str | None) -> runfile.Running:
+    settings = loaded.settings
+    log = _run_path(settings).with_suffix(".log")
+    arguments = [f"--config={config_file}"] if config_file else []
+    for row in table():
+        if loaded.sources.get(row.name) == row.flag:
+            value = getattr(settings, row.name)
+            arguments.append(f"{row.flag}={','.join(value) if isinstance(value, tuple) else value}")
+    reading, writing = os.pipe()
+    try:
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mmserve", "start", f"--ready-fd={writing}", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise click.ClickException(f"{log}: {error.strerror}") from error
+    finally:
+        os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answered = select.select([pipe], [], [], _START_TIMEOUT)[0]
+        said = pipe.read() if answered else b""
+    if not answered:
+        process.kill()
+        raise click.ClickException(f"the server did not answer within {_START_TIMEOUT} seconds; see {log}")
+    outcome = msgspec.json.decode(said, type=Outcome) if said else Outcome(error=f"the server has ended; see {log}")
+    if outcome.running is None:
+        process.wait()
+        raise click.ClickException(outcome.error or "")
+    # It lives on; this object need not mind.
+    process.returncode = 0
+    return outcome.running
+
+
+def _notify_systemd() -> None:
+    """Tells systemd that the service is up (sd_notify), if it has started it."""
+    import socket
+
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
+            notify.send(b"READY=1")

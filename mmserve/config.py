@@ -1,0 +1,191 @@
+"""The server's settings: the one place for each one's name, type, default and meaning.
+
+A setting comes from the command line (`--job-queue-size`), the environment (`MMSERVE_JOB_QUEUE_SIZE`), the TOML file
+named by `--config` or `MMSERVE_CONFIG` (`job_queue_size`), or its default, the first of these that says it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from mmserve.errors import StartError
+
+_PORT_HINT = "`http://HOST:PORT`; port 0 takes a free one"
+# What a new template imports before anything was learned: what most scikit-learn models are made of.
+_PRELOAD = (
+    "numpy",
+    "joblib",
+    "joblib.numpy_pickle",
+    "sklearn",
+    "sklearn.pipeline",
+    "sklearn.preprocessing",
+    "sklearn.linear_model",
+    "sklearn.ensemble",
+    "sklearn.neighbors",
+)
+
+
+def _directory(systemd: str, xdg: str, fallback: str) -> str:
+    """A directory for us: the one systemd has made, the user's own, or the fallback."""
+    if os.environ.get(systemd):
+        return os.environ[systemd].split(":")[0]
+    if os.environ.get(xdg):
+        return str(Path(os.environ[xdg], "mmserve"))
+    return fallback
+
+
+def _runtime_dir() -> str:
+    return _directory("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", f"/tmp/mmserve-{os.getuid()}")
+
+
+def _cache_dir() -> str:
+    return _directory("CACHE_DIRECTORY", "XDG_CACHE_HOME", str(Path.home() / ".cache" / "mmserve"))
+
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    model_store: Annotated[
+        str | None, Meta(description="Directory whose sub-directories and archives are the models.")
+    ] = None
+    inference_address: Annotated[str, Meta(description=f"Where requests are answered: {_PORT_HINT}.")] = (
+        "http://127.0.0.1:8080"
+    )
+    management_address: Annotated[
+        str,
+        Meta(description="Where models are managed; the same as the inference address serves both on one."),
+    ] = "http://127.0.0.1:8081"
+    job_queue_size: Annotated[Positive, Meta(description="Requests that may wait for one model; more get 429.")] = 1000
+    batch_size: Annotated[
+        Positive,
+        Meta(description="Requests for a plain scikit-learn model that one call may answer together."),
+    ] = 32
+    max_batch_delay: Annotated[
+        float, Meta(ge=0, description="Milliseconds to wait for a batch to fill; 0 takes what is there.")
+    ] = 0.0
+    max_idle_time: Annotated[Seconds, Meta(description="Seconds after which a worker counts as idle.")] = 60.0
+    min_workers: Annotated[int, Meta(ge=0, description="Workers that each loaded model keeps.")] = 0
+    max_workers: Annotated[
+        int, Meta(ge=0, description="Most workers for one model; 0 is as many as there are usable CPUs.")
+    ] = 0
+    request_timeout: Annotated[Seconds, Meta(description="Seconds until an accepted request is answered 504.")] = 60.0
+    read_timeout: Annotated[
+        Seconds, Meta(description="Seconds that a client has to send a request, headers and body.")
+    ] = 60.0
+    keepalive_timeout: Annotated[
+        Seconds, Meta(description="Seconds until an idle connection is closed; more than a load balancer's.")
+    ] = 75.0
+    drain_timeout: Annotated[
+        Seconds, Meta(description="Seconds that accepted requests have to finish when the server stops.")
+    ] = 25.0
+    max_request_size: Annotated[
+        Positive, Meta(description="Bytes of the largest request body, and of the largest answer.")
+    ] = 64 * 1024 * 1024
+    max_buffered_bytes: Annotated[
+        Positive, Meta(description="Bytes of all large request bodies at one time; more get 503.")
+    ] = 1024 * 1024 * 1024
+    max_header_size: Annotated[Positive, Meta(description="Bytes of a request line or header; more get 431.")] = 8190
+    max_unpacked_size: Annotated[Positive, Meta(description="Bytes that one archive may unpack to.")] = (
+        8 * 1024 * 1024 * 1024
+    )
+    max_unpacked_files: Annotated[Positive, Meta(description="Files that one archive may unpack to.")] = 10_000
+    worker_nice: Annotated[
+        int, Meta(ge=0, le=19, description="How far below the front's priority workers run (nice).")
+    ] = 5
+    preload: Annotated[
+        tuple[str, ...], Meta(description="Modules that the template imports before anything was learned.")
+    ] = _PRELOAD
+    cache_dir: Annotated[str, Meta(description="Directory for unpacked archives.")] = msgspec.field(
+        default_factory=_cache_dir
+    )
+    runtime_dir: Annotated[str, Meta(description="Directory for the run file and the log.")] = msgspec.field(
+        default_factory=_runtime_dir
+    )
+    log_level: Annotated[
+        str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR.")
+    ] = "INFO"
+
+
+class Setting(NamedTuple):
+    """One row of the table of settings."""
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "MMSERVE_" + self.name.upper()
+
+
+def table() -> list[Setting]:
+    """Every setting, in the order of their definition."""
+    hints = get_type_hints(Settings, include_extras=True)
+    defaults = Settings()
+    return [
+        Setting(name, hints[name], getattr(defaults, name), _description(hints[name]))
+        for name in Settings.__struct_fields__
+    ]
+
+
+def _description(hint: Any) -> str:
+    return next(meta.description for meta in get_args(hint)[1:] if isinstance(meta, Meta) and meta.description)
+
+
+class Loaded(NamedTuple):
+    """The settings, and where each that is not a default was said."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> Loaded:
+    """Raises StartError, naming the source, for a value that is not valid or a name that is not known."""
+    environment = os.environ if environment is None else environment
+    rows = {row.name: row for row in table()}
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+
+    def say(row: Setting, value: Any, source: str) -> None:
+        if isinstance(row.default, tuple) and isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        try:
+            values[row.name] = msgspec.convert(value, row.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise StartError(f"{source}: {value!r} is not valid: {error}") from error
+        sources[row.name] = source
+
+    path = file or environment.get("MMSERVE_CONFIG")
+    for name, value in _read_file(path).items() if path else ():
+        if name not in rows:
+            raise StartError(f"{path}: unknown setting: {name} (mmserve config lists all)")
+        say(rows[name], value, f"{path}: {name}")
+    for row in rows.values():
+        if row.variable in environment:
+            say(row, environment[row.variable], row.variable)
+    for name, value in flags.items():
+        say(rows[name], value, rows[name].flag)
+    return Loaded(Settings(**values), sources)
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartError(f"{path}: is not valid TOML: {error}") from error

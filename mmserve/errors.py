@@ -1,0 +1,90 @@
+"""Every error that a caller can be answered with: its status and its type name, once.
+
+The type names are those of DJL Serving and Multi Model Server where these have one, since clients look at them.
+"""
+
+from __future__ import annotations
+
+
+class ServingError(Exception):
+    """Answered as `{"code": status, "type": error_type, "message": str(error)}`."""
+
+    status = 500
+    error_type = "InternalServerException"
+    # Seconds after which the caller may try again, where that can help.
+    retry_after: int | None = None
+
+
+class BadRequest(ServingError):
+    status = 400
+    error_type = "BadRequestException"
+
+
+class NotFound(ServingError):
+    status = 404
+    error_type = "ResourceNotFoundException"
+
+
+class ModelNotFound(ServingError):
+    status = 404
+    error_type = "ModelNotFoundException"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"Model not found: {name}")
+
+
+class MethodNotAllowed(ServingError):
+    status = 405
+    error_type = "MethodNotAllowedException"
+
+
+class Conflict(ServingError):
+    status = 409
+    error_type = "ConflictStatusException"
+
+
+class PayloadTooLarge(ServingError):
+    status = 413
+    error_type = "RequestEntityTooLargeException"
+
+
+class ModelFailed(ServingError):
+    """The model, not the server, is at fault: it does not load, it raised, or it killed its worker.
+
+    Another status than 424 is what the model's handler said, such as 400 for a body that it cannot read.
+    """
+
+    def __init__(self, error_type: str, message: str, *, status: int = 424) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.status = status
+
+
+class QueueFull(ServingError):
+    status = 429
+    error_type = "WlmCapacityException"
+    retry_after = 1
+
+
+class Overloaded(ServingError):
+    status = 503
+    error_type = "ServiceUnavailableException"
+    retry_after = 1
+
+
+class Stopping(ServingError):
+    status = 503
+    error_type = "ServiceUnavailableException"
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("The server is stopping.")
+
+
+class DeadlineExceeded(ServingError):
+    status = 504
+    error_type = "DeadlineExceededException"
+
+
+class StartError(Exception):
+    """The server cannot start; the message is the one line its operator needs."""

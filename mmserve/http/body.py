@@ -1,0 +1,70 @@
+"""Reads request bodies, bounded each and all together."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from mmserve.errors import BadRequest, Overloaded, PayloadTooLarge
+
+# Bodies up to this size are read without any account of them: one read of a socket brings more.
+_SMALL = 64 * 1024
+
+
+class BodyReader:
+    """`max_size` bounds one body, `max_buffered` those above 64 KiB of all requests together. Bytes."""
+
+    def __init__(self, max_size: int, max_buffered: int) -> None:
+        self._max_size = max_size
+        self._max_buffered = max_buffered
+        self._buffered = 0
+
+    async def read(self, request: web.BaseRequest) -> bytes | bytearray:
+        """The body. One that is not bytes is accounted for until `release` is called with it.
+
+        Raises PayloadTooLarge, Overloaded, or BadRequest for one that ends too early.
+        """
+        length = request.content_length
+        headers = request.headers
+        if length is not None and length > self._max_size:
+            raise PayloadTooLarge(f"The body has {length} bytes; max_request_size allows {self._max_size}.")
+        if hdrs.EXPECT in headers:
+            await self._answer_expectation(request)
+        if length is not None and length <= _SMALL and hdrs.CONTENT_ENCODING not in headers:
+            return await request.read()
+        return await self._read_large(request, length or 0)
+
+    def release(self, body: bytes | bytearray) -> None:
+        if isinstance(body, bytearray):
+            self._buffered -= len(body)
+
+    async def _read_large(self, request: web.BaseRequest, expected: int) -> bytearray:
+        body = bytearray()
+        # Taken at once where it is announced, so that two halves of large bodies do not wait for each other.
+        reserved = self._reserve(expected)
+        try:
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > self._max_size:
+                    raise PayloadTooLarge(f"The body has more bytes than max_request_size allows ({self._max_size}).")
+                if len(body) > reserved:
+                    reserved += self._reserve(len(body) - reserved)
+        except BaseException as error:
+            self._buffered -= reserved
+            if isinstance(error, web.RequestPayloadError):
+                raise BadRequest(f"The body cannot be read: {error}") from error
+            raise
+        self._buffered -= reserved - len(body)
+        return body
+
+    def _reserve(self, size: int) -> int:
+        if self._buffered + size > self._max_buffered:
+            raise Overloaded("Too many large requests at once; max_buffered_bytes allows no more.")
+        self._buffered += size
+        return size
+
+    async def _answer_expectation(self, request: web.BaseRequest) -> None:
+        if request.headers[hdrs.EXPECT].lower() != "100-continue":
+            raise BadRequest(f"Expect: {request.headers[hdrs.EXPECT]} is not supported; 100-continue is.")
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What has been written is not the response yet.
+        request.writer.output_size = 0

@@ -1,0 +1,87 @@
+"""aiohttp's connections with what its low-level server leaves to its user: slow clients, and errors as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.typedefs import Handler
+
+from mmserve.errors import BadRequest, ServingError
+from mmserve.http.answers import error_response, unexpected
+
+_TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class HeadersTooLarge(ServingError):
+    status = 431
+    error_type = "RequestHeaderFieldsTooLargeException"
+
+
+class Connection(web.RequestHandler):
+    """One client's connection. It is closed if a request's arrival takes too long."""
+
+    __slots__ = ("reading_since",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.reading_since = self._loop.time()
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.reading_since:
+            self.reading_since = self._loop.time()
+        super().data_received(data)
+
+    def request_read(self) -> None:
+        """A whole request has arrived; the next one's time starts with its first byte."""
+        self.reading_since = 0.0
+
+    def expire(self, before: float) -> None:
+        """Closes the connection if what it is receiving began before then."""
+        if self.reading_since and self.reading_since < before and self.transport is not None:
+            self.transport.write(_TIMED_OUT)
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp answers itself: mostly to what is not HTTP."""
+        request_id = ""
+        if isinstance(exc, LineTooLong):
+            response = error_response(HeadersTooLarge("A request line or header is too long."), request_id)
+        elif status == 400:
+            response = error_response(BadRequest(f"Not a valid HTTP request: {message}"), request_id)
+        else:
+            response = unexpected(exc if isinstance(exc, Exception) else ServingError(message or ""), request_id)
+        response.force_close()
+        return response
+
+
+class ConnectionServer(web.Server):
+    """Makes the connections of one listener, and closes those that are too slow."""
+
+    def __init__(self, handler: Handler, *, read_timeout: float, **options: Any) -> None:
+        # A client that goes away takes its request with it.
+        super().__init__(handler, handler_cancellation=True, **options)  # type: ignore[arg-type]
+        self._options = options
+        self._read_timeout = read_timeout
+        self._sweeping = self._loop.call_later(read_timeout / 4, self._sweep)
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._options)
+
+    def stop_sweeping(self) -> None:
+        self._sweeping.cancel()
+
+    def _sweep(self) -> None:
+        before = self._loop.time() - self._read_timeout
+        for connection in self.connections:
+            assert isinstance(connection, Connection)
+            connection.expire(before)
+        self._sweeping = self._loop.call_later(self._read_timeout / 4, self._sweep)

@@ -1,0 +1,143 @@
+"""The inference API: turns HTTP into Request objects and their answers back into HTTP. The hot path begins here.
+
+POST /predictions/{model}      POST /models/{model}/invoke      POST /invocations      GET /ping
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
+from mmserve.http.answers import REQUEST_ID, error_response, json_response, unexpected
+from mmserve.http.body import BodyReader
+from mmserve.http.connection import Connection
+from mmserve.models.archive import name_of
+from mmserve.models.registry import Registry
+from mmserve.scheduling.dispatcher import Dispatcher
+from mmserve.scheduling.request import Request
+
+Fallback = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+_MODEL_PATH = re.compile(r"/(?:predictions/([^/]+)|models/([^/]+)/invoke|(invocations))")
+_TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
+# Parsed paths that are remembered; more than that in use, and all are parsed anew.
+_MAX_TARGETS = 100_000
+
+
+class Target(NamedTuple):
+    """What a path with its query asks for. No model where the headers have to say which."""
+
+    model: str | None
+    method: str
+
+
+class InferenceApi:
+    """`fallback` answers what is not inference, where management shares the listener."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        bodies: BodyReader,
+        *,
+        request_timeout: float,
+        fallback: Fallback | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._bodies = bodies
+        self._timeout = request_timeout
+        self._fallback = fallback
+        self._targets: dict[str, Target] = {}
+        # Unique without asking the system for random bytes at each request.
+        self._id_prefix = os.urandom(8).hex()
+        self._ids = itertools.count(1)
+        self.draining = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        headers = request.headers
+        request_id = headers.get(REQUEST_ID) or f"{self._id_prefix}-{next(self._ids):x}"
+        try:
+            target = self._targets.get(request.raw_path) or self._target(request)
+            if target is None:
+                return await self._other(request, request_id)
+            if request.method != hdrs.METH_POST:
+                raise MethodNotAllowed(f"{request.method} {request.path}: use POST.")
+            return await self._infer(request, target, request_id)
+        except ServingError as error:
+            return error_response(error, request_id)
+        except Exception as error:  # the last resort of a request: anything else would end its connection
+            return unexpected(error, request_id)
+
+    async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.Response:
+        headers = request.headers
+        body = await self._bodies.read(request)
+        protocol = request.protocol
+        assert isinstance(protocol, Connection)
+        protocol.request_read()
+        try:
+            name = target.model or await self._addressed(request)
+            model = self._registry.get(name) or await self._registry.find(name)
+            waiting = Request(
+                body,
+                headers.get(hdrs.CONTENT_TYPE, ""),
+                headers.get(hdrs.ACCEPT, ""),
+                target.method,
+                headers,
+                self._loop.time() + self._timeout,
+                self._loop.create_future(),
+            )
+            self._dispatcher.submit(model, waiting)
+            try:
+                answer = await waiting.future
+            except asyncio.CancelledError:
+                self._dispatcher.withdraw(model, waiting)
+                raise
+        finally:
+            self._bodies.release(body)
+        response = web.Response(
+            body=answer.body,
+            status=answer.status,
+            headers={hdrs.CONTENT_TYPE: answer.content_type, REQUEST_ID: request_id},
+        )
+        if answer.headers:
+            response.headers.update(answer.headers)
+        return response
+
+    def _target(self, request: web.BaseRequest) -> Target | None:
+        match = _MODEL_PATH.fullmatch(request.path)
+        if match is None:
+            return None
+        query = request.query
+        target = Target(match[1] or match[2] or query.get("model_name"), query.get("method", ""))
+        if len(self._targets) >= _MAX_TARGETS:
+            self._targets.clear()
+        self._targets[request.raw_path] = target
+        return target
+
+    async def _addressed(self, request: web.BaseRequest) -> str:
+        """The model of a request whose path names none."""
+        said = request.headers.get(_TARGET_MODEL)
+        if said is not None:
+            return name_of(said) or said
+        only = await self._registry.only()
+        if only is None:
+            raise BadRequest(f"Say which model: by the header {_TARGET_MODEL} or by ?model_name=.")
+        return only
+
+    async def _other(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        if request.path == "/ping":
+            if self.draining:
+                return json_response({"status": "Unhealthy"}, status=503, request_id=request_id)
+            return json_response({"status": "Healthy"}, request_id=request_id)
+        if self._fallback is None:
+            raise NotFound(f"No such route: {request.method} {request.path}")
+        return await self._fallback(request, request_id)

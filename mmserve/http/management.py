@@ -1,0 +1,203 @@
+"""The management API, with the parameters and JSON shapes of Multi Model Server and DJL Serving.
+
+GET /models     POST /models     GET, PUT, DELETE /models/{model}     GET /ping     GET /status
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import hdrs, web
+
+from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
+from mmserve.http.answers import REQUEST_ID, error_response, json_response, unexpected
+from mmserve.http.body import BodyReader
+from mmserve.http.connection import Connection
+from mmserve.models.settings import ModelSettings, SettingError
+from mmserve.operations import Operations, status
+from mmserve.scheduling.queue import ModelQueue
+from mmserve.supervision.worker import Worker
+
+_LARGEST_PAGE = 100
+_MODEL_PATH = re.compile(r"/models/([^/]+)")
+
+Parameters = Mapping[str, str]
+Result = tuple[int, Any]
+
+
+class ManagementApi:
+    """`server_status` says how the server as a whole is doing."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        bodies: BodyReader,
+        server_status: Callable[[], Awaitable[Mapping[str, Any]]],
+    ) -> None:
+        self._operations = operations
+        self._bodies = bodies
+        self._server_status = server_status
+        self._ids = itertools.count(1)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        request_id = request.headers.get(REQUEST_ID) or f"management-{next(self._ids):x}"
+        try:
+            return await self.respond(request, request_id)
+        except ServingError as error:
+            return error_response(error, request_id)
+        except Exception as error:  # the last resort of a request: anything else would end its connection
+            return unexpected(error, request_id)
+
+    async def respond(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        """The same, but raises ServingError."""
+        body = await self._bodies.read(request)
+        self._bodies.release(body)
+        protocol = request.protocol
+        assert isinstance(protocol, Connection)
+        protocol.request_read()
+        code, content = await self._route(request.method, request.path, _parameters(request, bytes(body)))
+        return json_response(content, status=code, request_id=request_id)
+
+    async def _route(self, method: str, path: str, parameters: Parameters) -> Result:
+        match = _MODEL_PATH.fullmatch(path)
+        if match is not None:
+            name = match[1]
+            if method == hdrs.METH_GET:
+                return 200, _description(await self._operations.describe(name))
+            if method == hdrs.METH_PUT:
+                return await self._scale(name, parameters)
+            if method == hdrs.METH_DELETE:
+                await self._operations.unregister(name)
+                return 200, {"status": f'Model "{name}" unregistered'}
+        elif path == "/models":
+            if method == hdrs.METH_GET:
+                return await self._list(parameters)
+            if method == hdrs.METH_POST:
+                return await self._register(parameters)
+        elif path == "/status" and method == hdrs.METH_GET:
+            return 200, await self._server_status()
+        elif path == "/ping" and method == hdrs.METH_GET:
+            return 200, {"status": "Healthy"}
+        else:
+            raise NotFound(f"No such route: {method} {path}")
+        raise MethodNotAllowed(f"{method} is not possible on {path}.")
+
+    async def _register(self, parameters: Parameters) -> Result:
+        url = parameters.get("url")
+        if not url:
+            raise BadRequest("Parameter url is required.")
+        asked = _settings(parameters)
+        # Said to have no worker now, it is loaded by its first request.
+        load = asked.min_workers != 0
+        wait = _flag(parameters, "synchronous", default=True)
+        registering = self._operations.register(url, parameters.get("model_name"), asked, load=load and wait)
+        model = await registering
+        if load and not wait:
+            await self._operations.scale(model.name, asked, wait=False)
+            return 202, {"status": f'Model "{model.name}" registration scheduled.'}
+        return 200, {"status": f'Model "{model.name}" registered.'}
+
+    async def _scale(self, name: str, parameters: Parameters) -> Result:
+        wait = _flag(parameters, "synchronous", default=True)
+        asked = _settings(parameters)
+        await self._operations.scale(name, asked, wait=wait)
+        return (200, {"status": "Workers scaled"}) if wait else (202, {"status": "Processing worker updates..."})
+
+    async def _list(self, parameters: Parameters) -> Result:
+        limit = _number(parameters, "limit", _LARGEST_PAGE)
+        start = _number(parameters, "next_page_token", 0)
+        if not 1 <= limit <= _LARGEST_PAGE:
+            limit = _LARGEST_PAGE
+        models = await self._operations.list()
+        page: dict[str, Any] = {
+            "models": [
+                {"modelName": model.name, "modelUrl": str(model.source), "status": model.status}
+                for model in models[start : start + limit]
+            ]
+        }
+        if start + limit < len(models):
+            page["nextPageToken"] = str(start + limit)
+        return 200, page
+
+
+def _parameters(request: web.BaseRequest, body: bytes) -> Parameters:
+    """What was said in the query string, in a JSON body, or in both; the query wins."""
+    said: dict[str, str] = {}
+    if body:
+        try:
+            content = msgspec.json.decode(body, type=dict[str, str | int | float | bool | None])
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"The body is not a JSON object of parameters: {error}") from error
+        said = {name: _text(value) for name, value in content.items() if value is not None}
+    said.update(request.query)
+    return said
+
+
+def _text(value: str | float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
+    said = parameters.get(name, str(default)).lower()
+    if said not in ("true", "false"):
+        raise BadRequest(f"Parameter {name} is true or false, not {said!r}.")
+    return said == "true"
+
+
+def _number(parameters: Parameters, name: str, default: int) -> int:
+    said = parameters.get(name, str(default))
+    if not said.isascii() or not said.isdigit():
+        raise BadRequest(f"Parameter {name} is a whole number of 0 or more, not {said!r}.")
+    return int(said)
+
+
+def _settings(parameters: Parameters) -> ModelSettings:
+    try:
+        return ModelSettings.from_strings(parameters)
+    except SettingError as error:
+        raise BadRequest(str(error)) from error
+
+
+def _description(queue: ModelQueue) -> dict[str, Any]:
+    """Multi Model Server's object, with what DJL Serving says more and the reason of a failure."""
+    model, pool = queue.model, queue.pool
+    settings = pool.settings
+    described: dict[str, Any] = {
+        "modelName": model.name,
+        "modelUrl": str(model.source),
+        "status": status(pool),
+        "minWorkers": settings.min_workers,
+        "maxWorkers": settings.max_workers,
+        "batchSize": settings.batch_size,
+        "maxBatchDelay": round(settings.max_batch_delay * 1000),
+        "maxIdleSeconds": settings.max_idle_time,
+        "queueSize": settings.job_queue_size,
+        "requestInQueue": len(queue.waiting),
+        "loadedAtStartup": False,
+        "workers": [_worker(worker) for worker in sorted(pool.workers, key=lambda worker: worker.id)],
+    }
+    if pool.failure is not None:
+        described["failure"] = {
+            "type": pool.failure.error.error_type,
+            "message": str(pool.failure.error),
+            "traceback": pool.failure.traceback,
+            "attempts": pool.failure.attempts,
+        }
+    return described
+
+
+def _worker(worker: Worker) -> dict[str, Any]:
+    started = datetime.datetime.fromtimestamp(worker.started_at, datetime.UTC)
+    return {
+        "id": worker.id,
+        "pid": worker.pid,
+        "startTime": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "status": worker.state.value,
+        "memoryUsage": worker.memory(),
+        "served": worker.answered,
+    }

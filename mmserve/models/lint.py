@@ -1,0 +1,100 @@
+"""Looks an archive over before it is shipped: will it be served, and as its owner means it?
+
+Everything is read, nothing is run: no model is unpickled, and code is compiled only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmserve.models.archive import ArchiveError, UnpackLimits, name_of, unpack, valid_name
+from mmserve.models.properties import FILE_NAME, KNOWN_KEYS, PropertiesError, model_settings, read, unknown_keys
+from mmserve.models.settings import SettingError
+from mmserve_worker.handlers.files import model_file
+
+
+@dataclass(slots=True)
+class Report:
+    """What is wrong, and what is worth knowing, one line each."""
+
+    errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def check(archive: Path) -> Report:
+    """Nothing stays of what is unpacked. OSError where the archive cannot be read, or the disk is full."""
+    report = Report()
+    name = name_of(archive)
+    if name is None or not valid_name(name):
+        report.errors.append(f"{archive.name!r} gives no valid model name")
+    with tempfile.TemporaryDirectory(prefix="mmserve-check-") as cache:
+        try:
+            directory = unpack(archive, Path(cache), UnpackLimits())
+        except ArchiveError as error:
+            report.errors.append(str(error))
+        else:
+            _check_directory(directory, report)
+    return report
+
+
+def _check_directory(directory: Path, report: Report) -> None:
+    properties = _check_properties(directory, report)
+    code = _check_code(directory, properties, report)
+    try:
+        model = model_file(directory)
+    except LookupError as error:
+        # Code of the model's own may well load what it likes.
+        (report.remarks if code else report.errors).append(str(error))
+    else:
+        report.remarks.append(f"the model is {model.relative_to(directory)}")
+        if model.stat().st_size == 0:
+            report.errors.append(f"{model.relative_to(directory)} is empty")
+    if (directory / "requirements.txt").is_file():
+        report.remarks.append("requirements.txt asks for packages of the model's own")
+    sizes = [os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(directory) for name in names]
+    report.remarks.append(f"{len(sizes)} files, {sum(sizes)} bytes unpacked")
+
+
+def _check_properties(directory: Path, report: Report) -> dict[str, str]:
+    try:
+        properties = read(directory)
+    except PropertiesError as error:
+        report.errors.append(str(error))
+        return {}
+    for key in unknown_keys(properties):
+        near = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
+        hint = f", is {near[0]} meant?" if near else ""
+        report.remarks.append(f"{FILE_NAME}: the key {key!r} is not known{hint}")
+    try:
+        model_settings(properties)
+    except SettingError as error:
+        report.errors.append(f"{FILE_NAME}: {error}")
+    return properties
+
+
+def _check_code(directory: Path, properties: dict[str, str], report: Report) -> bool:
+    """Whether the model brings code of its own. `option.entryPoint` names a file, a module or a built-in handler."""
+    entry_point = properties.get("option.entryPoint", "")
+    files = {name for name in ("model.py", entry_point) if name.endswith(".py") and "://" not in name}
+    present = [name for name in sorted(files) if (directory / name).is_file()]
+    for name in present:
+        _check_syntax(directory, name, report)
+    if entry_point in files and entry_point not in present:
+        report.errors.append(f"{FILE_NAME}: option.entryPoint is {entry_point!r}, which is not in the archive")
+    return bool(present)
+
+
+def _check_syntax(directory: Path, name: str, report: Report) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile((directory / name).read_bytes(), name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        report.errors.append(f"{name}, line {error.lineno}: {error.msg}")
+    except (ValueError, RecursionError, MemoryError) as error:
+        # A NUL in the source, or an expression nested past what the compiler can take.
+        report.errors.append(f"{name} cannot be compiled: {error}")

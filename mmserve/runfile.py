@@ -1,0 +1,84 @@
+"""The run file: how commands find a running server, and how a second one on the same address finds the first.
+
+It is locked by the server for as long as it lives, so that a file left behind by a killed server says nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from mmserve.errors import StartError
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What a server says of itself."""
+
+    pid: int
+    inference: str
+    management: str
+    store: str | None
+    models: int
+
+
+def path(runtime_dir: str, management_address: str) -> Path:
+    """One server for each management address."""
+    return Path(runtime_dir, re.sub(r"[^A-Za-z0-9.]+", "-", management_address.removeprefix("http://")) + ".json")
+
+
+class RunFile:
+    """A server's hold on its run file."""
+
+    def __init__(self, file: Path) -> None:
+        _make_directory(file.parent)
+        self._file = file
+        try:
+            self._opened: IO[bytes] = file.open("a+b")
+        except OSError as error:
+            raise StartError(f"{file}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            running = read(file)
+            self._opened.close()
+            pid = f" (process {running.pid})" if running is not None else ""
+            raise StartError(f"mmserve is already running on that management address{pid}.") from None
+
+    def write(self, running: Running) -> None:
+        self._opened.truncate(0)
+        self._opened.write(msgspec.json.encode(running))
+        self._opened.flush()
+
+    def close(self) -> None:
+        self._file.unlink(missing_ok=True)
+        self._opened.close()
+
+
+def _make_directory(directory: Path) -> None:
+    """Others must not be able to put files where commands look for servers to stop."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+    except OSError as error:
+        raise StartError(f"runtime_dir {directory}: {error.strerror}") from error
+    if status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
+        raise StartError(f"runtime_dir {directory}: belongs to another user, or others may write to it.")
+
+
+def read(file: Path) -> Running | None:
+    """The server that holds this run file now, or None."""
+    try:
+        with file.open("rb") as opened:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return msgspec.json.decode(opened.read(), type=Running)
+    except (FileNotFoundError, PermissionError, msgspec.DecodeError):
+        pass
+    return None

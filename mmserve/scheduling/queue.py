@@ -1,0 +1,74 @@
+"""The requests waiting for one model, first come, first served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from mmserve.errors import DeadlineExceeded
+from mmserve.models.model import Model
+from mmserve.scheduling.request import Request
+from mmserve.supervision.pool import Pool
+from mmserve_worker import batch
+from mmserve_worker.calls import Buffer
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one worker holds. Answers come in order; `answered` counts them."""
+
+    requests: list[Request]
+    answered: int = 0
+
+
+class ModelQueue:
+    """Bounded by its model's `job_queue_size`, which the dispatcher enforces."""
+
+    def __init__(self, model: Model, pool: Pool) -> None:
+        self.model = model
+        self.pool = pool
+        self.waiting: deque[Request] = deque()
+        # Set while the queue waits to be looked at: for a full batch, or for the end of this turn of the event loop.
+        self.delay: asyncio.TimerHandle | None = None
+        self.due = False
+
+    def take(self, capacity: int) -> Batch:
+        """The next batch: as many waiting requests as the model's batch size and a channel of `capacity` allow."""
+        waiting = self.waiting
+        first = waiting.popleft()
+        requests = [first]
+        # One that a worker died of goes alone, so that it cannot take its neighbours with it a second time.
+        if first.deaths == 0:
+            room = capacity - _size(first.body)
+            size = self.pool.settings.batch_size
+            while waiting and len(requests) < size:
+                room -= _size(waiting[0].body)
+                if room < 0 or waiting[0].deaths:
+                    break
+                requests.append(waiting.popleft())
+        return Batch(requests)
+
+    def give_back(self, requests: list[Request]) -> None:
+        """Puts requests that a worker died of back to where they were taken from."""
+        self.waiting.extendleft(reversed(requests))
+
+    def expire(self, now: float) -> None:
+        """Answers the waiting requests whose deadline has passed."""
+        waiting = self.waiting
+        while waiting and (waiting[0].deadline <= now or waiting[0].future.done()):
+            fail_late(waiting.popleft())
+
+
+def fail_late(request: Request) -> None:
+    if not request.future.done():
+        message = "The deadline passed before the request could be answered."
+        request.future.set_exception(DeadlineExceeded(message))
+
+
+# A generous bound of what a request takes in a frame beside its body: its part header, padding and meta.
+_BESIDE_BODY = 1024
+
+
+def _size(body: Buffer) -> int:
+    return batch.body_length(body) + _BESIDE_BODY

@@ -1,0 +1,79 @@
+"""One caller's request on its way, and the answer to it. Neither knows HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from mmserve_worker.calls import Buffer
+
+
+class Answer(NamedTuple):
+    status: int
+    content_type: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Request:
+    """A request waiting for, or being answered by, a worker. `deadline` is monotonic, in seconds.
+
+    `future` gets the Answer, or the ServingError that there is instead.
+    """
+
+    __slots__ = (
+        "accept",
+        "body",
+        "content_type",
+        "deadline",
+        "deaths",
+        "future",
+        "headers",
+        "method",
+        "queued_at",
+    )
+
+    def __init__(
+        self,
+        body: Buffer,
+        content_type: str,
+        accept: str,
+        method: str,
+        headers: Mapping[str, str],
+        deadline: float,
+        future: asyncio.Future[Answer],
+    ) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.accept = accept
+        self.method = method
+        self.headers = headers
+        self.deadline = deadline
+        self.future = future
+        self.queued_at = 0.0
+        # Workers that died holding this request.
+        self.deaths = 0
+
+    def meta(self, *, with_headers: bool) -> bytes:
+        """What the worker is told beside the body."""
+        if not with_headers:
+            return _meta(self.content_type, self.accept, self.method)
+        return json.dumps(
+            {
+                "content_type": self.content_type,
+                "accept": self.accept,
+                "method": self.method,
+                "headers": dict(self.headers),
+            }
+        ).encode()
+
+
+@lru_cache(maxsize=1024)
+def _meta(content_type: str, accept: str, method: str) -> bytes:
+    """The same few combinations come over and over; the usual one is empty, which the worker need not parse."""
+    if content_type in ("", "application/json") and accept in ("", "*/*", "application/json") and not method:
+        return b""
+    return json.dumps({"content_type": content_type, "accept": accept, "method": method}).encode()

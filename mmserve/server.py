@@ -1,0 +1,143 @@
+"""The composition root: builds the parts of the front, starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+from mmserve.config import Settings
+from mmserve.http.body import BodyReader
+from mmserve.http.inference import InferenceApi
+from mmserve.http.listener import Listener, bind
+from mmserve.http.management import ManagementApi
+from mmserve.models.archive import ArchiveCache, UnpackLimits
+from mmserve.models.content import prepare
+from mmserve.models.model import EffectiveSettings
+from mmserve.models.registry import Registry
+from mmserve.models.store import DirectoryStore
+from mmserve.operations import Operations
+from mmserve.scheduling.dispatcher import Dispatcher
+from mmserve.supervision.supervisor import Supervisor
+from mmserve.supervision.template import Template
+
+logger = logging.getLogger("mmserve")
+
+# What a frame holds beside the bodies.
+_FRAME_ROOM = 1024 * 1024
+
+
+class Server:
+    """One server from its start to its end. Building it opens the sockets and raises StartError where it cannot."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = DirectoryStore(settings.model_store) if settings.model_store is not None else None
+        self.archives = ArchiveCache(
+            Path(settings.cache_dir), UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
+        )
+        self.inference = Listener(bind(settings.inference_address))
+        shared = settings.management_address == settings.inference_address
+        self.management = self.inference if shared else Listener(bind(settings.management_address))
+        self._started_at = time.time()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serves until SIGTERM or SIGINT, then finishes what was accepted."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await self.start()
+        ready()
+        await stop.wait()
+        await self.stop()
+
+    async def start(self) -> None:
+        settings = self.settings
+        self.registry = Registry(self.store)
+        self.template = Template(settings.preload, nice=settings.worker_nice, log_level=settings.log_level)
+        capacity = settings.max_request_size + _FRAME_ROOM
+        self.supervisor = Supervisor(
+            self.template,
+            partial(prepare, archives=self.archives),
+            _defaults(settings),
+            channel_capacity=capacity,
+        )
+        self.dispatcher = Dispatcher(self.supervisor, capacity=capacity)
+        self.supervisor.start(self.dispatcher)
+        bodies = BodyReader(settings.max_request_size, settings.max_buffered_bytes)
+        operations = Operations(self.registry, self.dispatcher, self.supervisor)
+        management = ManagementApi(operations, bodies, self.status)
+        self.api = InferenceApi(
+            self.registry,
+            self.dispatcher,
+            bodies,
+            request_timeout=settings.request_timeout,
+            fallback=management.respond if self.management is self.inference else None,
+        )
+        await self.inference.start(self.api.handle, settings)
+        if self.management is not self.inference:
+            await self.management.start(management.handle, settings)
+
+    async def stop(self) -> None:
+        """Refuses new requests from the first moment, finishes those it has, then ends every process."""
+        logger.info("stopping: finishing what was accepted")
+        self.api.draining = True
+        if not await self.dispatcher.drain(self.settings.drain_timeout):
+            logger.warning("requests were still unanswered after %s seconds", self.settings.drain_timeout)
+        for listener in {self.inference, self.management}:
+            await listener.stop(1.0)
+        await self.supervisor.stop()
+        logger.info("stopped")
+
+    async def status(self) -> Mapping[str, Any]:
+        """How the server as a whole is doing, for `GET /status`."""
+        workers = self.supervisor.workers
+        states: dict[str, int] = {}
+        for worker in workers:
+            states[worker.state.value] = states.get(worker.state.value, 0) + 1
+        return {
+            "pid": os.getpid(),
+            "uptime": round(time.time() - self._started_at, 3),
+            "inferenceAddress": self.inference.url,
+            "managementAddress": self.management.url,
+            "modelStore": str(self.store.directory) if self.store is not None else None,
+            "models": len(await self.registry.sources()),
+            "workers": len(workers),
+            "workersByState": states,
+            "workersStarted": self.supervisor.started,
+            "workersEnded": self.supervisor.ended,
+            "template": {"pid": self.template.pid, "modules": len(self.template.modules)},
+            "memory": psutil.Process().memory_info().rss,
+        }
+
+
+def _defaults(settings: Settings) -> EffectiveSettings:
+    return EffectiveSettings(
+        min_workers=settings.min_workers,
+        max_workers=settings.max_workers or len(os.sched_getaffinity(0)),
+        batch_size=settings.batch_size,
+        max_batch_delay=settings.max_batch_delay / 1000,
+        max_idle_time=settings.max_idle_time,
+        job_queue_size=settings.job_queue_size,
+    )
+
+
+def run(settings: Settings, ready: Callable[[Server], None]) -> None:
+    """Runs a server in this process until it is told to stop. `ready` is called when it answers."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    # A worker takes four descriptors here, a connection one.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    server = Server(settings)
+    uvloop.run(server.run(lambda: ready(server)))

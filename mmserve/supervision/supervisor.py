@@ -1,0 +1,296 @@
+"""Starts and stops workers: the only part that does.
+
+    dispatcher ── wake, free ──► supervisor ── fork ──► template
+        ▲                            │
+        └── idle, answered, lost ────┘◄── frames, deaths ── worker
+
+For every pool it compares what should run with what runs and mends the difference, whenever either has changed.
+Starting is never on a request's path: the request waits in its queue while the worker comes up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import struct
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mmserve.errors import ModelFailed, ServingError
+from mmserve.models.model import Content, EffectiveSettings, Model
+from mmserve.supervision.pool import LoadFailure, Pool
+from mmserve.supervision.template import Template
+from mmserve.supervision.worker import Exit, Worker, WorkerState
+from mmserve_worker import channel
+from mmserve_worker.channel import ChannelError, Frame, Kind
+
+logger = logging.getLogger("mmserve.supervision")
+
+# Seconds between two looks at what no event tells: memory of past large payloads that can be given back.
+_TICK = 1.0
+# Seconds that a worker has to end after it was asked to.
+_STOP_TIMEOUT = 5.0
+
+
+class WorkerEvents(Protocol):
+    """Who is told what became of workers: the dispatcher."""
+
+    def worker_idle(self, worker: Worker) -> None: ...
+
+    def worker_answered(self, worker: Worker, frame: Frame) -> None: ...
+
+    def worker_lost(self, worker: Worker, held: Any, end: Exit) -> None: ...
+
+    def pool_failed(self, pool: Pool, error: ServingError) -> None: ...
+
+
+class Supervisor:
+    """`prepare` gets a model's content, blocking (it reads and unpacks files); it is called in a thread."""
+
+    def __init__(
+        self,
+        template: Template,
+        prepare: Callable[[Model], Content],
+        defaults: EffectiveSettings,
+        *,
+        channel_capacity: int,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._template = template
+        self._prepare = prepare
+        self._defaults = defaults
+        self._capacity = channel_capacity
+        self._events: WorkerEvents | None = None
+        self._ids = itertools.count(1)
+        self._workers: set[Worker] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._stopping = False
+        # Worker starts and ends since the server started.
+        self.started = 0
+        self.ended = 0
+
+    @property
+    def workers(self) -> set[Worker]:
+        return self._workers
+
+    @property
+    def events(self) -> WorkerEvents:
+        assert self._events is not None, "the dispatcher is connected before the first worker starts"
+        return self._events
+
+    def start(self, events: WorkerEvents) -> None:
+        self._events = events
+        self._template.start()
+        self._ticking = self._loop.call_later(_TICK, self._tick)
+
+    def pool(self, model: Model) -> Pool:
+        return Pool(model, self._defaults)
+
+    def wake(self, pool: Pool) -> None:
+        """Somebody wants this model to be served."""
+        pool.awake = True
+        self.reconcile(pool)
+
+    def rescale(self, pool: Pool) -> None:
+        """What was asked for the model has changed: brings its workers to the new number."""
+        pool.refresh_settings()
+        pool.awake = False
+        self.reconcile(pool)
+
+    def reconcile(self, pool: Pool) -> None:
+        serving = pool.serving
+        missing = pool.desired - len(serving)
+        if missing > 0 and not self._stopping:
+            for _ in range(missing):
+                self._start_worker(pool)
+        elif missing < 0:
+            # Idle ones first, and of these the least recently used.
+            order = [*pool.idle, *(worker for worker in serving if worker not in pool.idle)]
+            for worker in order[:-missing]:
+                self._retire(pool, worker)
+
+    def free(self, worker: Worker) -> bool:
+        """The worker has finished its batch. Says whether it may be given another."""
+        if worker.ended:
+            return False
+        if worker.retiring:
+            self._stop_worker(worker)
+            return False
+        worker.pool.idle.append(worker)
+        return True
+
+    async def retire(self, pool: Pool) -> None:
+        """Ends all workers of a pool; those that are busy finish their batch first."""
+        pool.awake = False
+        for worker in pool.serving:
+            self._retire(pool, worker)
+        while pool.workers:
+            await pool.changed.wait()
+
+    async def stop(self) -> None:
+        """Ends everything. What workers hold by now is given up."""
+        self._stopping = True
+        if self._ticking is not None:
+            self._ticking.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in list(self._workers):
+            if worker.state in (WorkerState.IDLE, WorkerState.LOADING):
+                self._stop_worker(worker)
+            else:
+                worker.kill()
+        while self._workers:
+            # Whoever does not end by itself is killed after a while, see _stop_worker.
+            await next(iter(self._workers)).pool.changed.wait()
+        self._template.stop()
+
+    def _start_worker(self, pool: Pool) -> None:
+        try:
+            files = channel.create(self._capacity)
+        except OSError as error:
+            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error}"), "")
+            return
+        worker = Worker(next(self._ids), pool, files)
+        pool.workers.add(worker)
+        self._workers.add(worker)
+        task = self._loop.create_task(self._bring_up(worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bring_up(self, worker: Worker) -> None:
+        pool = worker.pool
+        model = pool.model
+        try:
+            if pool.preparing is None:
+                pool.preparing = self._loop.create_task(self._prepare_content(pool))
+            await asyncio.shield(pool.preparing)
+            content = model.content
+            assert content is not None
+            if worker.retiring:
+                self._drop(worker)
+                return
+            worker.load(
+                model.key,
+                {"name": model.name, "directory": str(content.directory), "options": dict(content.options)},
+            )
+            forked = await self._template.fork(worker.id, worker.channel.files)
+        except asyncio.CancelledError:
+            self._drop(worker)
+            raise
+        except ServingError as error:
+            self._drop(worker)
+            self._fail(pool, error, "")
+            return
+        self.started += 1
+        worker.forked(forked.pid, forked.pidfd)
+        worker.channel.handed_over()
+        self._loop.add_reader(worker.channel.receive_fd, self._read_frames, worker)
+        self._loop.add_reader(worker.pidfd, self._ended, worker)
+        if worker.retiring:
+            self._stop_worker(worker)
+
+    async def _prepare_content(self, pool: Pool) -> None:
+        try:
+            pool.model.content = await self._loop.run_in_executor(None, self._prepare, pool.model)
+        finally:
+            pool.preparing = None
+        pool.refresh_settings()
+        # The files may ask for more than the one worker that the first request has started.
+        self.reconcile(pool)
+
+    def _drop(self, worker: Worker) -> None:
+        """Forgets a worker that has no process yet."""
+        worker.state = WorkerState.DEAD
+        worker.channel.close()
+        self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
+        pool = worker.pool
+        self._workers.discard(worker)
+        pool.workers.discard(worker)
+        if worker in pool.idle:
+            pool.idle.remove(worker)
+        pool.notify()
+
+    def _retire(self, pool: Pool, worker: Worker) -> None:
+        worker.retiring = True
+        if worker.state is WorkerState.IDLE:
+            pool.idle.remove(worker)
+            self._stop_worker(worker)
+
+    def _stop_worker(self, worker: Worker) -> None:
+        worker.stop()
+        self._loop.call_later(_STOP_TIMEOUT, worker.kill)
+
+    def _read_frames(self, worker: Worker) -> None:
+        try:
+            for frame in worker.channel.receive():
+                if frame.kind == Kind.ANSWERS:
+                    self.events.worker_answered(worker, frame)
+                else:
+                    self._read_loading(worker, frame)
+        except BlockingIOError:
+            return
+        except (ChannelError, ValueError, struct.error) as error:
+            # Native code in a model can write anywhere, the channel included.
+            logger.error("model %s: worker %d is ended: %s", worker.pool.model.name, worker.pid, error)
+            worker.kill()
+
+    def _read_loading(self, worker: Worker, frame: Frame) -> None:
+        message = json.loads(bytes(frame.payload))
+        worker.channel.release()
+        pool = worker.pool
+        if frame.kind == Kind.LOADED:
+            self._template.learn(message["modules"])
+            pool.failure = None
+            worker.loaded()
+            pool.notify()
+            if self.free(worker):
+                self.events.worker_idle(worker)
+        elif frame.kind == Kind.LOAD_FAILED:
+            worker.retiring = True
+            self._stop_worker(worker)
+            error = ModelFailed(message["type"], f"{message['type']}: {message['message']}")
+            self._fail(pool, error, message["traceback"])
+
+    def _fail(self, pool: Pool, error: ServingError, traceback: str) -> None:
+        """Takes note of a failed start. Its requests are told; unless others of the model's workers are there."""
+        logger.error("model %s: no worker: %s", pool.model.name, error)
+        pool.failure = LoadFailure.after(pool.failure, error, traceback, time.monotonic())
+        pool.awake = False
+        pool.notify()
+        if not pool.serving:
+            self.events.pool_failed(pool, error)
+
+    def _ended(self, worker: Worker) -> None:
+        """The process has ended: what it had published still counts, what it held is lost."""
+        worker.ended = True
+        self._loop.remove_reader(worker.pidfd)
+        self._read_frames(worker)
+        self._loop.remove_reader(worker.channel.receive_fd)
+        self.ended += 1
+        state, held = worker.state, worker.held
+        end = worker.reap()
+        pool = worker.pool
+        self._forget(worker)
+        if state is WorkerState.STOPPING:
+            return
+        logger.warning("model %s: worker %d %s", pool.model.name, worker.pid, end)
+        if state is WorkerState.LOADING:
+            message = f"The worker {end} while it loaded the model."
+            self._fail(pool, ModelFailed("WorkerDiedException", message), "")
+        elif held is not None:
+            self.events.worker_lost(worker, held, end)
+        if not self._stopping and pool.failure is None:
+            self.reconcile(pool)
+
+    def _tick(self) -> None:
+        self._ticking = self._loop.call_later(_TICK, self._tick)
+        for worker in self._workers:
+            if worker.state is WorkerState.IDLE and worker.channel.trimmable and worker.channel.idle:
+                worker.channel.trim()

@@ -1,0 +1,190 @@
+"""The worker: loads the model it is told to, then answers one batch after the other until it is told to stop.
+
+It blocks on its channel, has no event loop and starts no thread. It ends when the front says so, and is killed by the
+kernel when the front dies.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from mmserve_worker import batch, handlers, learning, process
+from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
+from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
+
+logger = logging.getLogger("mmserve.worker")
+# Far above any other process's, so that the kernel ends a worker before the front or the host's own services.
+_OOM_SCORE = 800
+_JSON = "application/json"
+
+
+def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
+    """The life of a worker process, entered right after the fork."""
+    code = 1
+    try:
+        process.die_with_parent(front)
+        # A session of its own, so that what it starts can be ended with it.
+        os.setsid()
+        process.close_all_but(files)
+        process.become_victim(nice, _OOM_SCORE)
+        process.set_title("mmserve: worker")
+        gc.enable()
+        _reseed()
+        Worker(Channel(files, worker_side=True)).run()
+        code = 0
+    except SystemExit:
+        logger.error("the model's code ended its worker with sys.exit()")
+    except BaseException:
+        # The last stop before the process ends: whatever it was belongs into the log.
+        logger.exception("the worker ends")
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not the way back up through the template's stack.
+        os._exit(code)
+
+
+def _reseed() -> None:
+    """Children of one template would otherwise all draw the same numbers; `random` sees to itself."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+class Worker:
+    """The models of one worker process, and the loop that answers for them."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._models: dict[int, Handler] = {}
+
+    def run(self) -> None:
+        while True:
+            for frame in self._channel.receive():
+                if frame.kind == Kind.BATCH:
+                    self._answer(frame)
+                elif frame.kind == Kind.LOAD:
+                    self._load(frame)
+                elif frame.kind == Kind.STOP:
+                    return
+                else:
+                    self._channel.release()
+
+    def _load(self, frame: Frame) -> None:
+        description = json.loads(bytes(frame.payload))
+        self._channel.release()
+        spec = ModelSpec(description["name"], description["directory"], description["options"])
+        process.set_title(f"mmserve: worker {spec.name}")
+        before = learning.imported()
+        try:
+            self._models[frame.model_key] = handlers.load(spec)
+        except (Exception, SystemExit) as error:
+            logger.exception("model %s does not load", spec.name)
+            self._send_json(
+                Kind.LOAD_FAILED,
+                frame.model_key,
+                {
+                    "type": error.error_type if isinstance(error, CallError) else type(error).__name__,
+                    "message": str(error),
+                    "traceback": traceback.format_exc(),
+                },
+            )
+            return
+        modules = learning.library_modules(before, spec.directory)
+        self._send_json(Kind.LOADED, frame.model_key, {"modules": modules})
+
+    def _send_json(self, kind: Kind, model_key: int, message: Mapping[str, Any]) -> None:
+        payload = json.dumps(message).encode()
+        self._channel.reserve(len(payload))[:] = payload
+        self._channel.send(kind, model_key=model_key)
+
+    def _answer(self, frame: Frame) -> None:
+        calls = [Call(part.body, *_call_meta(part.meta)) for part in batch.read(frame.payload, frame.parts)]
+        if frame.deadline and time.monotonic() > frame.deadline:
+            replies = [_too_late()] * len(calls)
+        else:
+            replies = self._models[frame.model_key].answer(calls)
+        # Released only now: bodies, and answers made of them, may be views of the payload.
+        parts = [_part(reply) for reply in replies]
+        self._channel.release()
+        self._send(frame, parts)
+
+    def _send(self, frame: Frame, parts: list[batch.Part]) -> None:
+        """Sends the answers in as few frames as they fit into, waiting for room between them."""
+        while parts:
+            count = self._fitting(parts)
+            if count == 0:
+                parts[0] = _too_large(parts[0], self._channel.capacity)
+                continue
+            self._write(parts[:count])
+            self._channel.send(Kind.ANSWERS, batch_id=frame.batch_id, model_key=frame.model_key, parts=count)
+            parts = parts[count:]
+
+    def _fitting(self, parts: list[batch.Part]) -> int:
+        total = 0
+        for count, part in enumerate(parts):
+            total += batch.body_length(part.body) + batch.overhead(1, len(part.meta))
+            if total > self._channel.capacity:
+                return count
+        return len(parts)
+
+    def _write(self, parts: list[batch.Part]) -> None:
+        while True:
+            try:
+                batch.write(self._channel, parts)
+                return
+            except ChannelFull:
+                # The front acknowledges what it has taken of this batch; it sends nothing else meanwhile.
+                for _ in self._channel.receive():
+                    self._channel.release()
+
+
+@lru_cache(maxsize=256)
+def _call_meta(meta: bytes) -> tuple[str, str, str, Mapping[str, str]]:
+    if not meta:
+        return "", "", "", {}
+    said = json.loads(meta)
+    return (
+        said.get("content_type", ""),
+        said.get("accept", ""),
+        said.get("method", ""),
+        said.get("headers", {}),
+    )
+
+
+def _part(reply: Reply) -> batch.Part:
+    meta = b""
+    if reply.content_type != _JSON or reply.headers or reply.error_type:
+        meta = json.dumps(
+            {
+                "content_type": reply.content_type,
+                "headers": dict(reply.headers),
+                "error_type": reply.error_type,
+                "error": reply.error,
+            }
+        ).encode()
+    return batch.Part(reply.status, meta, reply.body)
+
+
+def _too_late() -> Reply:
+    return CallError(504, "DeadlineExceededException", "the deadline passed before the model was called").reply()
+
+
+def _too_large(part: batch.Part, capacity: int) -> batch.Part:
+    size = batch.body_length(part.body)
+    return _part(
+        CallError(
+            424,
+            "ResponseTooLargeException",
+            f"the model's answer has {size} bytes, more than max_request_size allows ({capacity})",
+        ).reply()
+    )
