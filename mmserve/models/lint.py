@@ -57,7 +57,8 @@ def _check_directory(directory: Path, report: Report) -> None:
     if (directory / "requirements.txt").is_file():
         report.remarks.append("requirements.txt asks for packages of the model's own")
     sizes = [os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(directory) for name in names]
-    report.remarks.append(f"{len(sizes)} files, {sum(sizes)} bytes unpacked")
+    files = "1 file" if len(sizes) == 1 else f"{len(sizes)} files"
+    report.remarks.append(f"{files}, {sum(sizes)} bytes unpacked")
 
 
 def _check_properties(directory: Path, report: Report) -> dict[str, str]:

@@ -1,0 +1,154 @@
+"""What `check` says of an archive, and that it runs nothing of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from mmserve.models.lint import check
+from tests.models import archives
+
+
+def archive_of(place: Path, files: dict[str, bytes | str], name: str = "churn-acme.tar.gz") -> Path:
+    members = (
+        archives.regular(path, content.encode() if isinstance(content, str) else content)
+        for path, content in files.items()
+    )
+    return archives.write_tar(place / name, *members)
+
+
+def test_a_sound_archive_has_no_errors(tmp_path: Path) -> None:
+    report = check(
+        archive_of(tmp_path, {"model.joblib": b"12345", "serving.properties": "engine=Python\noption.method=x\n"})
+    )
+    assert report.errors == []
+    assert report.remarks == ["the model is model.joblib", "2 files, 35 bytes unpacked"]
+
+
+@pytest.mark.parametrize(
+    ("files", "model"),
+    [
+        (["model.joblib", "scaler.pkl"], "model.joblib"),
+        (["model.pkl", "scaler.joblib"], "model.pkl"),
+        (["model.pkl", "model.joblib", "model.skops"], "model.joblib"),
+        (["churn.skops", "notes.txt"], "churn.skops"),
+        (["churn.pickle", "old/model.joblib"], "churn.pickle"),
+        (["README.md", "artifacts/churn.pkl"], "artifacts/churn.pkl"),
+        (["README.md", "a/model.pkl", "a/scaler.pkl"], "a/model.pkl"),
+        (["model.joblib", "._model.joblib", "__MACOSX/._model.joblib"], "model.joblib"),
+        (["README.md", "a/model.joblib", "__MACOSX/model.joblib", ".git/x.pkl"], "a/model.joblib"),
+    ],
+)
+def test_the_file_that_would_be_loaded_is_named(tmp_path: Path, files: list[str], model: str) -> None:
+    report = check(archive_of(tmp_path, dict.fromkeys(files, b"x")))
+    assert report.errors == []
+    assert f"the model is {model}" in report.remarks
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["README.md"], "no model file: expected model.joblib, or one file ending in .*"),
+        (["a.joblib", "b.pkl"], r"2 model files \(a.joblib, b.pkl\): name the one to load model.joblib"),
+        ([f"{i}.pkl" for i in range(9)], r"9 model files \(0.pkl, 1.pkl, 2.pkl, 3.pkl, 4.pkl, ...\): .*"),
+        (["x", "a/model.pkl", "b/model.pkl"], r"2 model files \(a/model.pkl, b/model.pkl\): .*"),
+    ],
+)
+def test_a_guess_which_file_is_the_model_is_an_error_without_code_and_a_remark_with_it(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
+    content: dict[str, bytes | str] = dict.fromkeys(files, b"x")
+    (error,) = check(archive_of(tmp_path, content)).errors
+    report = check(archive_of(tmp_path, {**content, "model.py": "x = 1"}))
+    assert report.errors == []
+    assert error == report.remarks[0]
+
+    assert re.fullmatch(message, error)
+
+
+def test_an_empty_model_is_an_error(tmp_path: Path) -> None:
+    assert check(archive_of(tmp_path, {"model.joblib": b""})).errors == ["model.joblib is empty"]
+
+
+def test_unknown_keys_are_remarked_with_what_may_be_meant(tmp_path: Path) -> None:
+    report = check(archive_of(tmp_path, {"model.pkl": b"x", "serving.properties": "batchsize=8\nfoo=1\n"}))
+    assert report.errors == []
+    assert report.remarks[:2] == [
+        "serving.properties: the key 'batchsize' is not known, is batch_size meant?",
+        "serving.properties: the key 'foo' is not known",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("properties", "error"),
+    [
+        (b"batch_size=many", "serving.properties: batch_size is 'many', expected a whole number from 1 to 10000"),
+        (b"minWorkers=3\nmaxWorkers=2", "serving.properties: minWorkers is '3', expected a whole number from 0 to 2"),
+        (b"a=1\nb=\0", "serving.properties, line 2: a NUL byte"),
+        (
+            b"option.entryPoint=serve.py",
+            "serving.properties: option.entryPoint is 'serve.py', which is not in the archive",
+        ),
+    ],
+)
+def test_bad_properties_are_errors(tmp_path: Path, properties: bytes, error: str) -> None:
+    assert check(archive_of(tmp_path, {"model.pkl": b"x", "serving.properties": properties})).errors == [error]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("def handle(inputs):\nreturn None", "model.py, line 2: expected an indented block"),
+        ("x = 1\nreturn 2", "model.py, line 2: 'return' outside function"),
+        ("x = '\0'", "model.py"),
+        (b"x = '\xff'", "model.py"),
+        ("-" * 100_000 + "1", "model.py"),
+    ],
+)
+def test_code_that_does_not_compile_is_an_error(tmp_path: Path, code: bytes | str, error: str) -> None:
+    (said,) = check(archive_of(tmp_path, {"model.pkl": b"x", "model.py": code})).errors
+    assert said.startswith(error)
+    assert "\n" not in said
+
+
+def test_the_file_that_is_the_entry_point_is_compiled(tmp_path: Path) -> None:
+    files = {"serve.py": "x =", "serving.properties": "option.entryPoint=serve.py"}
+    assert check(archive_of(tmp_path, {**files})).errors == ["serve.py, line 1: invalid syntax"]
+
+
+def test_nothing_of_the_archive_is_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    code = f"import os\nos.mkdir({str(tmp_path / 'sprung')!r})\nx = '\\d'\n"
+    report = check(archive_of(tmp_path, {"model.pkl": pickle.dumps(Trap()), "model.py": code}))
+    assert report.errors == []
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_requirements_are_remarked(tmp_path: Path) -> None:
+    report = check(archive_of(tmp_path, {"model.pkl": b"x", "requirements.txt": "numpy"}))
+    assert "requirements.txt asks for packages of the model's own" in report.remarks
+
+
+def test_an_archive_that_is_not_safe_is_an_error(tmp_path: Path) -> None:
+    assert check(archive_of(tmp_path, {"../x": b""})).errors == ["'../x' leads out of its directory with '..'"]
+
+
+@pytest.mark.parametrize("name", ["a b.tar.gz", "-x.tgz", "n" * 201 + ".tar", "model"])
+def test_a_name_that_no_model_can_have_is_an_error(tmp_path: Path, name: str) -> None:
+    assert check(archive_of(tmp_path, {"model.pkl": b"x"}, name)).errors == [f"{name!r} gives no valid model name"]
+
+
+def test_nothing_stays_of_what_was_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    check(archive_of(tmp_path, {"model.pkl": b"x"}))
+    check(archive_of(tmp_path, {"../x": b"x"}))
+    assert list(place.iterdir()) == []
