@@ -1,4 +1,4 @@
-"""Builds archives that no tool would: names, links and sizes as an attacker writes them."""
+"""Builds archives that no tool would, with names, links and sizes as an attacker writes them, and has them refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,26 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import pytest
+
+from mmserve.models.archive import ArchiveError, UnpackLimits, unpack
+
 MODEL = b"not a pickle, and never opened"
+
+LIMITS = UnpackLimits(max_bytes=1 << 24, max_files=100)
+
+
+def refused(archive: Path, limits: UnpackLimits = LIMITS) -> str:
+    """The message with which it is refused, when it is sure that nothing was kept or written elsewhere."""
+    place = archive.parent
+    cache = place / "cache"
+    cache.mkdir(exist_ok=True)
+    before = sorted(place.rglob("*"))
+    with pytest.raises(ArchiveError) as raised:
+        unpack(archive, cache, limits)
+    assert sorted(place.rglob("*")) == before
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
 
 
 def regular(name: str, content: bytes = MODEL, mode: int = 0o644) -> tuple[tarfile.TarInfo, bytes]:

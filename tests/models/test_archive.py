@@ -14,11 +14,10 @@ import pytest
 
 import mmserve.models.archive
 import mmserve.models.unpack
-from mmserve.models.archive import ArchiveCache, ArchiveError, UnpackLimits, name_of, valid_name
+from mmserve.models.archive import ArchiveCache, ArchiveError, name_of, valid_name
 from mmserve.models.untar import untar
 from tests.models import archives
-
-LIMITS = UnpackLimits(max_bytes=1 << 24, max_files=100)
+from tests.models.archives import LIMITS
 
 
 @pytest.fixture

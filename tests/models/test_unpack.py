@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 import mmserve.models.unpack
-from mmserve.models.archive import ArchiveError, UnpackLimits, unpack
+from mmserve.models.archive import ArchiveError, unpack
 from mmserve.models.destination import Destination
 from mmserve.models.untar import Readable, untar
 from tests.models import archives
-
-LIMITS = UnpackLimits(max_bytes=1 << 24, max_files=100)
+from tests.models.archives import LIMITS
 
 
 @pytest.fixture
