@@ -81,11 +81,12 @@ def _check_properties(directory: Path, report: Report) -> dict[str, str]:
 def _check_code(directory: Path, properties: dict[str, str], report: Report) -> bool:
     """Whether the model brings code of its own. `option.entryPoint` names a file, a module or a built-in handler."""
     entry_point = properties.get("option.entryPoint", "")
-    files = {name for name in ("model.py", entry_point) if name.endswith(".py") and "://" not in name}
-    present = [name for name in sorted(files) if (directory / name).is_file()]
+    is_file = entry_point.endswith(".py") and "://" not in entry_point
+    named = entry_point if is_file else entry_point.replace(".", "/") + ".py"
+    present = [name for name in sorted({"model.py", named}) if (directory / name).is_file()]
     for name in present:
         _check_syntax(directory, name, report)
-    if entry_point in files and entry_point not in present:
+    if is_file and named not in present:
         report.errors.append(f"{FILE_NAME}: option.entryPoint is {entry_point!r}, which is not in the archive")
     return bool(present)
 

@@ -115,9 +115,19 @@ def test_code_that_does_not_compile_is_an_error(tmp_path: Path, code: bytes | st
     assert "\n" not in said
 
 
-def test_the_file_that_is_the_entry_point_is_compiled(tmp_path: Path) -> None:
-    files = {"serve.py": "x =", "serving.properties": "option.entryPoint=serve.py"}
-    assert check(archive_of(tmp_path, {**files})).errors == ["serve.py, line 1: invalid syntax"]
+@pytest.mark.parametrize(("entry_point", "file"), [("serve.py", "serve.py"), ("own.serve", "own/serve.py")])
+def test_the_code_that_is_the_entry_point_is_compiled_and_may_do_without_a_model(
+    tmp_path: Path, entry_point: str, file: str
+) -> None:
+    files: dict[str, bytes | str] = {"serving.properties": f"option.entryPoint={entry_point}", file: "x = 1"}
+    assert check(archive_of(tmp_path, files)).errors == []
+    assert check(archive_of(tmp_path, {**files, file: "x ="})).errors == [f"{file}, line 1: invalid syntax"]
+
+
+def test_an_entry_point_of_the_server_is_no_code_of_the_model(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {"serving.properties": "option.entryPoint=djl_python.sklearn_handler"}
+    assert check(archive_of(tmp_path, {**files, "model.pkl": b"x"})).errors == []
+    assert len(check(archive_of(tmp_path, files)).errors) == 1
 
 
 def test_nothing_of_the_archive_is_run(tmp_path: Path) -> None:
