@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-
 from mmserve.errors import ModelFailed
+from mmserve.models import properties
 from mmserve.models.archive import ArchiveCache, ArchiveError
 from mmserve.models.model import Content, Model
-from mmserve.models.properties import PropertiesError, model_settings, parse, unknown_keys
-from mmserve.models.settings import SettingError
+from mmserve.models.properties import PropertiesError, unknown_keys
+from mmserve.models.settings import SettingError, model_settings
 
 logger = logging.getLogger("mmserve.models")
 
@@ -18,20 +17,13 @@ def prepare(model: Model, archives: ArchiveCache) -> Content:
     """Blocks: reads, unpacks and parses files. Raises ModelFailed with what is wrong with them."""
     try:
         directory = model.source if model.source.is_dir() else archives.directory(model.source)
-        options = _options(model.name, directory / "serving.properties")
+        options = properties.read(directory)
         settings = model_settings(options)
     except (ArchiveError, PropertiesError, SettingError) as error:
         raise ModelFailed(type(error).__name__, f"{model.source.name}: {error}") from error
     except OSError as error:
         raise ModelFailed(type(error).__name__, f"{model.source.name} cannot be read: {error}") from error
+    for key in unknown_keys(options):
+        logger.warning("model %s: unknown key in serving.properties: %s", model.name, key)
     has_code = "option.entryPoint" in options or (directory / "model.py").is_file()
     return Content(directory, options, settings, has_code)
-
-
-def _options(name: str, file: Path) -> dict[str, str]:
-    if not file.is_file():
-        return {}
-    options = parse(file.read_bytes())
-    for key in unknown_keys(options):
-        logger.warning("model %s: unknown key in serving.properties: %s", name, key)
-    return options

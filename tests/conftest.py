@@ -1,0 +1,91 @@
+"""What every test may use, and what every test must leave behind: nothing."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import models_for_tests as models
+from tests.servers import Server, processes_of, wait_until
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_behind_by_all() -> Iterator[None]:
+    yield
+    wait_until(lambda: not processes_of(""), "the end of every process of every server")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves a process of a server, a descriptor or shared memory behind."""
+    # What lives as long as the session is set up before the count.
+    if "shared_server" in request.fixturenames:
+        request.getfixturevalue("shared_server")
+    shared: set[str] = getattr(request.config, "shared_markers", set())
+    descriptors = _descriptors()
+    segments = set(os.listdir("/dev/shm"))
+    yield
+
+    def others() -> set[int]:
+        return set(processes_of("")) - {pid for marker in shared for pid in processes_of(marker)}
+
+    wait_until(lambda: not others(), "the end of the processes that this test has started")
+    assert set(os.listdir("/dev/shm")) <= segments
+    # A client's kept-alive connections come and go with the shared server.
+    left = {fd: to for fd, to in _descriptors().items() if fd not in descriptors and "socket:" not in to}
+    assert not left
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers, which are stopped at the test's end."""
+    servers: list[Server] = []
+
+    def start(**settings: Any) -> Server:
+        servers.append(Server(tmp_path, **settings))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One server with the usual models, for tests that change nothing about it: `linear` (2x + 1), `classifier`,
+    `forest`, `identity`."""
+    directory = tmp_path_factory.mktemp("shared")
+    store = directory / "store"
+    store.mkdir()
+    with warnings.catch_warnings():
+        models.write_archive(store / "linear.tar.gz", models.linear())
+        models.write_archive(store / "classifier.tar.gz", models.classifier())
+        models.write_model(store / "forest", models.forest())
+        models.write_model(store / "identity", models.identity())
+    server = Server(directory, model_store=store)
+    request.config.shared_markers = {server.marker}  # type: ignore[attr-defined]
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """An empty model store."""
+    directory = tmp_path / "store"
+    directory.mkdir()
+    return directory
