@@ -128,7 +128,8 @@ class Server:
         self.management.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE)
+        status: int = self.process.wait(DEADLINE)
+        return status
 
     def end(self) -> None:
         """Stops it whatever state it is in, and proves that nothing of it is left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+
 from mmserve.errors import ModelFailed
 from mmserve.models import properties
 from mmserve.models.archive import ArchiveCache, ArchiveError

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import sys
@@ -95,6 +96,8 @@ class Generation:
         self.close()
         if self._pidfd >= 0:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            # The event loop has made the descriptor one that does not block.
+            select.select([self._pidfd], [], [])
             self._reap()
 
     def _read(self) -> None:
