@@ -1,0 +1,35 @@
+# Everything runs in a virtual environment of its own, .venv, which is made when it is first needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types tests bench clean
+
+demo: .venv/.package
+	$(BIN)/python -m benchmarks.demo
+
+test: lint types tests
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.dev
+	$(BIN)/mypy
+
+tests: .venv/.dev
+	$(BIN)/pytest
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.package: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/.dev: .venv/.package
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
