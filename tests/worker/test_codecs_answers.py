@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from mmserve_worker import codecs
 from mmserve_worker.calls import CallError, Reply
+from tests.worker.unhurried import unhurried
 
 NPY = "application/x-npy"
 
@@ -165,6 +166,7 @@ NUMBERS = arrays.arrays(
 )
 
 
+@unhurried
 @given(NUMBERS)
 def test_every_format_says_the_same(array: Any) -> None:
     expected = np.where(np.isfinite(array), array, np.nan)
@@ -175,12 +177,14 @@ def test_every_format_says_the_same(array: Any) -> None:
     np.testing.assert_array_equal(load(written(array, NPY)), array)
 
 
+@unhurried
 @given(NUMBERS.filter(lambda array: array.size and array.dtype != np.bool_))
 def test_csv_answers_are_read_back(array: Any) -> None:
     read = np.loadtxt(io.StringIO(text_of(array, "text/csv")), delimiter=",", dtype=np.longdouble, ndmin=array.ndim)
     np.testing.assert_array_equal(read.reshape(array.shape).astype(array.dtype), array)
 
 
+@unhurried
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1))
 def test_texts_are_read_back(labels: list[str]) -> None:
     array = np.array(labels, object)

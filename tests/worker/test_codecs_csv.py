@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as arrays
 from mmserve_worker import codecs
 from mmserve_worker.calls import CallError
 from mmserve_worker.codecs.rows import Rows
+from tests.worker.unhurried import unhurried
 
 
 def decoded(text: str, *names: str) -> Rows:
@@ -91,6 +92,7 @@ def test_a_ragged_row_is_named() -> None:
         decoded("1,2\n3")
 
 
+@unhurried
 @given(
     arrays.arrays(
         st.sampled_from([np.float64, np.int64]), arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5)
@@ -102,6 +104,7 @@ def test_tables_come_through_csv_unchanged(array: Any) -> None:
     np.testing.assert_array_equal(decoded(text.getvalue()).values, array)
 
 
+@unhurried
 @given(st.lists(st.lists(st.text(alphabet="ab ,\"'\n\r\té"), min_size=2, max_size=2), min_size=1, max_size=5))
 def test_texts_come_through_csv_unchanged(rows: list[list[str]]) -> None:
     marked = [[f"x{field}" for field in row] for row in rows]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmserve_worker import codecs
 from mmserve_worker.calls import CallError
+from tests.worker.unhurried import unhurried
 
 TYPES = ["", "text/csv", "application/jsonlines", "application/x-npy", "application/x-npz"]
 
@@ -38,17 +39,19 @@ def decode(body: bytes, content_type: str, names: tuple[str, ...] = ()) -> None:
         assert rows.values.ndim >= 1
 
 
+@unhurried
 @given(st.binary(max_size=200), st.sampled_from(TYPES))
 def test_random_bytes(body: bytes, content_type: str) -> None:
     decode(body, content_type)
 
 
+@unhurried
 @given(st.text('[]{}",:0123456789.eE+-naulrtfs\\ \n\r', max_size=60), st.sampled_from(TYPES[:3]))
 def test_random_text(text: str, content_type: str) -> None:
     decode(text.encode(), content_type, ("a", "b"))
 
 
-@settings(max_examples=400)
+@settings(unhurried, max_examples=400)
 @given(st.data(), st.sampled_from(TYPES))
 def test_valid_bodies_with_a_few_bytes_changed(data: Any, content_type: str) -> None:
     body = bytearray(valid(content_type))
@@ -77,12 +80,14 @@ def test_nesting_ten_thousand_deep(opening: str, content_type: str) -> None:
     decode(opening.encode() * 10_000, content_type)
 
 
+@unhurried
 @given(st.text(max_size=80))
 def test_any_content_type(content_type: str) -> None:
     with contextlib.suppress(CallError):
         codecs.decode(b"[[1]]", content_type)
 
 
+@unhurried
 @given(st.text(max_size=80) | st.text('text/csv,;=q01.* "', max_size=40))
 def test_any_accept(accept: str) -> None:
     with contextlib.suppress(CallError):

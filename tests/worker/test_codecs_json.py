@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from mmserve_worker import codecs
 from mmserve_worker.calls import CallError
 from mmserve_worker.codecs.rows import Rows
+from tests.worker.unhurried import unhurried
 
 JSON_LINES = ("application/jsonlines", "application/x-jsonlines", "application/x-ndjson")
 
@@ -197,6 +198,7 @@ PLAIN = arrays.arrays(
 )
 
 
+@unhurried
 @given(PLAIN)
 def test_arrays_come_through_json_unchanged(array: Any) -> None:
     for body in (array.tolist(), {"instances": array.tolist()}):
@@ -205,6 +207,7 @@ def test_arrays_come_through_json_unchanged(array: Any) -> None:
         np.testing.assert_array_equal(values, array)
 
 
+@unhurried
 @given(PLAIN.filter(lambda array: array.ndim == 2))
 def test_tables_come_through_json_lines_unchanged(array: Any) -> None:
     body = "\n".join(json.dumps(row) for row in array.tolist())
@@ -214,6 +217,7 @@ def test_tables_come_through_json_lines_unchanged(array: Any) -> None:
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 
 
+@unhurried
 @given(st.lists(st.lists(SCALARS, min_size=3, max_size=3), min_size=1, max_size=5))
 def test_whatever_is_in_a_row_keeps_its_value(rows: list[list[Any]]) -> None:
     values = decoded(rows).values

@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as arrays
 from mmserve_worker import codecs
 from mmserve_worker.calls import CallError
 from mmserve_worker.codecs import limits
+from tests.worker.unhurried import unhurried
 
 NPY = "application/x-npy"
 NPZ = "application/x-npz"
@@ -57,6 +58,7 @@ ARRAYS = arrays.arrays(
 )
 
 
+@unhurried
 @given(ARRAYS, st.booleans())
 def test_arrays_come_through_npy_unchanged(array: Any, fortran: bool) -> None:
     array = np.asfortranarray(array) if fortran else array
@@ -144,6 +146,7 @@ def test_a_header_that_lies_allocates_nothing() -> None:
     assert peak < 1_000_000
 
 
+@unhurried
 @given(ARRAYS.filter(lambda array: array.dtype.kind in "biuf"), st.booleans())
 def test_arrays_come_through_npz_unchanged(array: Any, compressed: bool) -> None:
     np.testing.assert_array_equal(codecs.decode(npz(compressed, anything=array), NPZ).values, array)

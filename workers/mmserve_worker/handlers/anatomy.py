@@ -17,9 +17,8 @@ _LIBRARIES = frozenset({"joblib", "numpy", "pandas", "scipy", "sklearn"}) | sys.
 # Estimators of scikit-learn whose answer for a row depends on what other rows come with it.
 _NOT_ROW_BY_ROW = frozenset(
     {
-        # Draws at random, as many numbers as there are rows.
+        # Draw at random, as many numbers as there are rows.
         "BernoulliRBM",
-        "DummyClassifier",
         "PatchExtractor",
         # Leaves off imputing where no value of the whole input is known.
         "IterativeImputer",
@@ -68,17 +67,21 @@ def are_rows_independent(model_parts: Iterable[Any], is_vouched_for: bool) -> bo
     A function or a class of the model's owner may do anything, subtract the mean of what it gets for
     instance, unless the owner has vouched for it.
     """
-    for part in model_parts:
-        name = type(part).__name__
-        if not is_vouched_for and (is_foreign(part) or (name == "FunctionTransformer" and not _is_by_value(part))):
-            return False
-        if name in _NOT_ROW_BY_ROW and not is_foreign(part):
-            return False
-    return True
+    return not any(_looks_at_all_rows(part) or (_may_be_anything(part) and not is_vouched_for) for part in model_parts)
 
 
-def _is_by_value(transformer: Any) -> bool:
-    return transformer.func is None or isinstance(transformer.func, np.ufunc)
+def _looks_at_all_rows(part: Any) -> bool:
+    name = type(part).__name__
+    # Every gradient boosting holds a DummyClassifier, but one that does not draw its answers.
+    draws = name == "DummyClassifier" and part.strategy in ("stratified", "uniform")
+    return (draws or name in _NOT_ROW_BY_ROW) and not is_foreign(part)
+
+
+def _may_be_anything(part: Any) -> bool:
+    """A FunctionTransformer passes all rows to its function, unless that is a ufunc, which takes value by value."""
+    if type(part).__name__ == "FunctionTransformer":
+        return not isinstance(part.func, np.ufunc | None)
+    return is_foreign(part)
 
 
 def selects_by_name(model_parts: Iterable[Any]) -> bool:

@@ -29,22 +29,23 @@ class Features:
         self._pandas: Any = None
         self._index: Any = None
         self._is_framed = False
+        self._selects_by_name = False
         if self.names:
             self._use_frames(list(anatomy.parts(model)))
 
     def _use_frames(self, model_parts: list[Any]) -> None:
         """A model fitted on a data frame takes an array as well, and a frame costs it another 100 us; so
         frames are for those that look columns up by name, and for columns of different types."""
-        selects_by_name = anatomy.selects_by_name(model_parts)
+        self._selects_by_name = anatomy.selects_by_name(model_parts)
         try:
             import pandas
         except ModuleNotFoundError:
-            if selects_by_name:
+            if self._selects_by_name:
                 raise
             return
         self._pandas = pandas
         self._index = pandas.Index(self.names)
-        self._is_framed = selects_by_name or anatomy.may_look_at_names(model_parts)
+        self._is_framed = self._selects_by_name or anatomy.may_look_at_names(model_parts)
 
     def columns(self, rows: Rows) -> list[Array]:
         values = rows.values
@@ -59,9 +60,20 @@ class Features:
         if self._count is not None and values.ndim == 2 and values.shape[1] != self._count:
             expected = f"{self._model_name} is expecting {self._count} features as input."
             raise bad_request(f"X has {values.shape[1]} features, but {expected}")
-        if values.dtype.hasobject and self._pandas is not None and values.ndim == 2:
-            return [column_of(column) for column in values.T.tolist()]
+        if self._pandas is not None and values.ndim == 2 and (values.dtype.hasobject or self._has_null_column(values)):
+            return [self._column(column) for column in values.T.tolist()]
         return [values]
+
+    def _has_null_column(self, values: Array) -> bool:
+        return self._selects_by_name and values.dtype.kind == "f" and bool(np.isnan(values).all(axis=0).any())
+
+    def _column(self, values: list[Any]) -> Array:
+        """A column of a mixed table. Nothing but nulls may stand for texts, which encoders compare with texts and not
+        with numbers; what scales numbers takes objects as well."""
+        column = column_of(values)
+        if self._selects_by_name and column.dtype.kind == "f" and np.isnan(column).all():
+            return column.astype(object)
+        return column
 
     def assembled(self, columns: list[Array]) -> Any:
         first = columns[0]

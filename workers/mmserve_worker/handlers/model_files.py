@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmserve_worker.handlers.errors import LoadError
+from mmserve_worker.handlers.errors import LoadError, one_line
 
 logger = logging.getLogger("mmserve.model")
 
@@ -24,7 +24,13 @@ _UNCOMPRESSED = b"\x80"
 def load(file: Path, name: str, options: Mapping[str, str]) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        model = _load_skops(file, options) if file.suffix == ".skops" else _load_pickle(file)
+        try:
+            model = _load_skops(file, options) if file.suffix == ".skops" else _load_pickle(file)
+        except (LoadError, MemoryError):
+            raise
+        except Exception as error:
+            # Whatever byte the reader stumbled on: KeyError(110), alone, tells nobody that the file is no pickle.
+            raise LoadError(f"{file.name} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
     _log(name, caught)
     return model
 

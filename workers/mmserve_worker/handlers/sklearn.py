@@ -132,6 +132,9 @@ class SklearnHandler:
             answer = self._call(job.method, job.columns)
         except _RAISED_BY_MODELS as error:
             return failure(error, self._name)
+        if job.rows == 1 and not isinstance(answer, list) and answer.ndim == 1 and len(answer) != 1:
+            # SparsePCA drops the rows' axis where there is one row.
+            answer = answer.reshape(1, -1)
         return _written(job, _without_aliases(answer, job.columns))
 
     def _call(self, method: str, columns: list[Array]) -> Answer:
