@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-_MAX_MESSAGE = 128 * 1024
+_MAX_MESSAGE = 256 * 1024
 _MAX_DESCRIPTORS = 4
 
 Message = dict[str, Any]

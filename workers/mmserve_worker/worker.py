@@ -84,7 +84,7 @@ class Worker:
         self._channel.release()
         spec = ModelSpec(description["name"], description["directory"], description["options"])
         process.set_title(f"mmserve: worker {spec.name}")
-        before = learning.imported()
+        before = learning.baseline()
         try:
             self._models[frame.model_key] = handlers.load(spec)
         except (Exception, SystemExit) as error:
