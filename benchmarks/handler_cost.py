@@ -6,6 +6,7 @@ many rows, in one process and one run. The models' memory is not evicted in betw
 
 from __future__ import annotations
 
+import functools
 import statistics
 import sys
 import tempfile
@@ -20,14 +21,17 @@ from sklearn.linear_model import LinearRegression
 from mmserve_worker import handlers
 from mmserve_worker.calls import Call, ModelSpec
 
-REPEATS = 31
-CALLS_A_REPEAT = 200
+REPEATS = 101
+CALLS_A_REPEAT = 50
 
 
-def microseconds(run: Callable[[], object]) -> float:
-    run()
-    times = timeit.repeat(run, repeat=REPEATS, number=CALLS_A_REPEAT)
-    return statistics.median(times) / CALLS_A_REPEAT * 1e6
+def compared(model: Callable[[], object], handler: Callable[[], object]) -> tuple[float, float]:
+    """Medians in microseconds. They take turns, so that a busy moment of the host slows both."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(REPEATS):
+        for run, taken in zip((model, handler), times, strict=True):
+            taken.append(timeit.timeit(run, number=CALLS_A_REPEAT) / CALLS_A_REPEAT * 1e6)
+    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def main() -> None:
@@ -36,10 +40,9 @@ def main() -> None:
         joblib.dump(model, Path(directory) / "model.joblib")
         handler = handlers.load(ModelSpec("benchmark", directory))
     for count in (1, 32):
-        rows = np.full((count, 1), 0.5)
         calls = [Call(memoryview(b"[[0.5]]")) for _ in range(count)]
-        alone = microseconds(lambda rows=rows: model.predict(rows))  # type: ignore[misc]
-        handled = microseconds(lambda calls=calls: handler.answer(calls))  # type: ignore[misc]
+        predict = functools.partial(model.predict, np.full((count, 1), 0.5))
+        alone, handled = compared(predict, functools.partial(handler.answer, calls))
         sys.stdout.write(
             f"{count:3} calls: predict {alone:6.1f} us, handler {handled:6.1f} us, "
             f"{handled / alone:.2f} x, {(handled - alone) / count:.1f} us more a call\n"

@@ -110,7 +110,9 @@ def signature(columns: list[Array]) -> tuple[object, ...]:
     first = columns[0]
     if first.ndim == 2 and first.dtype.hasobject:
         return (first.shape[1:], *(frozenset(map(type, column)) for column in first.T.tolist()))
-    return (first.shape[1:], *(column.dtype for column in columns))
+    if len(columns) == 1:
+        return (first.shape[1:], first.dtype)
+    return tuple(column.dtype for column in columns)
 
 
 def joined(inputs: list[list[Array]]) -> list[Array]:

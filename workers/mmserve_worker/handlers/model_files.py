@@ -13,7 +13,7 @@ from mmserve_worker.handlers.errors import LoadError, one_line
 logger = logging.getLogger("mmserve.model")
 
 # From here on arrays are mapped from the file, which several workers of one model share, and paged in as they
-# are used. Below it a private copy is cheaper: every mapped array costs some 60 us, a file descriptor's worth
+# are used. Below it a private copy is cheaper: every mapped array costs some 70 us, a file descriptor's worth
 # of kernel work and at least a page, and a forest has hundreds of arrays.
 MAP_FROM_BYTES = 16 * 1024 * 1024
 

@@ -158,6 +158,7 @@ def _written(job: _Job, answer: Answer) -> Reply:
 
 def _without_aliases(answer: Answer, columns: list[Array]) -> Answer:
     """An answer that is not a view of the request's body, which is gone once the reply is returned."""
-    if isinstance(answer, list) or columns[0].flags.owndata:
+    if columns[0].flags.writeable or isinstance(answer, list):
+        # Only binary bodies are read in place, and those are read-only.
         return answer
     return answer.copy() if np.may_share_memory(answer, columns[0]) else answer
