@@ -32,22 +32,22 @@ def decode(text: str, names: tuple[str, ...] = ()) -> Rows:
     lines = _lines(text)
     if not lines:
         raise bad_request("the body is empty")
-    first = [field.strip() for field in lines[0]]
-    if names and sorted(first) == sorted(names):
-        lines, header = lines[1:], tuple(first)
-        columns = [_column(fields) for fields in zip(*lines, strict=True)]
-    else:
-        # The columns below the first line decide whether it is a header, and are most of the work in any
-        # case.
-        columns = [_column(fields) for fields in zip(*lines[1:], strict=True)]
-        if any(first) and not any(map(_is_number, first)) and any(map(_is_numeric, columns)):
-            lines, header = lines[1:], tuple(first)
-        else:
-            columns = [_column(fields) for fields in zip(*lines, strict=True)]
-            header = ()
+    first = tuple(field.strip() for field in lines[0])
+    has_header = _is_header(first, lines[1:], names)
+    if has_header:
+        lines = lines[1:]
+    columns = [_column(fields) for fields in zip(*lines, strict=True)]
     values = list(itertools.chain.from_iterable(zip(*columns, strict=True)))
-    array = array_of(values, _kinds(values))
-    return Rows(array.reshape(len(lines), len(first)), header if names else ())
+    array = array_of(values, _kinds(values)).reshape(len(lines), len(first))
+    return Rows(array, first if has_header and names else ())
+
+
+def _is_header(first: tuple[str, ...], below: list[list[str]], names: tuple[str, ...]) -> bool:
+    if names and sorted(first) == sorted(names):
+        return True
+    if not any(first) or any(map(_is_number, first)):
+        return False
+    return any(_is_numeric(_column(fields)) for fields in zip(*below, strict=True))
 
 
 def _lines(text: str) -> list[list[str]]:
