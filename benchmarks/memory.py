@@ -1,0 +1,37 @@
+"""What processes hold, as the kernel accounts for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+
+class Memory(NamedTuple):
+    """In bytes. `pss` is a process's share of what it uses with others, so that a sum counts every page once;
+    `private` is what would be free without it.
+    """
+
+    pss: int
+    private: int
+
+
+def of(pid: int) -> Memory:
+    """Raises ProcessLookupError or FileNotFoundError if the process has ended."""
+    sizes = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]:
+        name, size, _ = line.split()
+        sizes[name] = int(size) * 1024
+    return Memory(sizes["Pss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"])
+
+
+def pss_of_tree(pid: int) -> int:
+    """The sum over a process and all that descend from it. A thousand workers take about two seconds."""
+    total = 0
+    for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+        try:
+            total += of(process.pid).pss
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+    return total

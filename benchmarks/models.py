@@ -1,0 +1,47 @@
+"""Models to measure with, and stores of their archives."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import FunctionTransformer
+
+from mmserve.models.pack import pack
+
+
+def linear(slope: float) -> Any:
+    """What most models of a store are like: small, and answered in about 100 microseconds."""
+    x = np.arange(10.0).reshape(-1, 1)
+    return LinearRegression().fit(x, slope * x[:, 0] + 1.0)
+
+
+def identity() -> Any:
+    """Gives back what it gets, at no cost of its own."""
+    return FunctionTransformer()
+
+
+def write_archive(store: Path, name: str, model: Any) -> Path:
+    archive = store / f"{name}.tar.gz"
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "model.joblib")
+        joblib.dump(model, file)
+        pack([file], archive)
+    return archive
+
+
+def make_store(directory: Path, count: int, distinct: int | None = None) -> list[str]:
+    """Fills a new store with `count` linear models and returns their names. Where not all are distinct, the others
+    are copies.
+    """
+    directory.mkdir()
+    names = [f"shop-{number:05}" for number in range(1, count + 1)]
+    originals = [write_archive(directory, name, linear(number)) for number, name in enumerate(names[:distinct])]
+    for number, name in enumerate(names[len(originals) :]):
+        shutil.copyfile(originals[number % len(originals)], directory / f"{name}.tar.gz")
+    return names

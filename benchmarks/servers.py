@@ -1,0 +1,150 @@
+"""Starts our server, by its own command, and the reference; and ends them whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from mmserve import runfile
+
+_TIMEOUT = 60.0
+# Any free port; the run file, which is named for this address, says which it became.
+_ANY_PORT = "http://127.0.0.1:0"
+
+
+class ServerError(Exception):
+    """A server did not start, did not stop, or answered with an error. Says so in one line."""
+
+
+class Address:
+    """A server's listener, and single calls of it: not for load."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ServerError(f"{method} {path}: {response.status} {content.decode(errors='replace')}")
+        return content
+
+
+class MmServe:
+    """A running mmserve."""
+
+    def __init__(self, running: runfile.Running) -> None:
+        self.pid = running.pid
+        self.inference = _address(running.inference)
+        self.management = _address(running.management)
+
+    def status(self) -> dict[str, Any]:
+        answer: dict[str, Any] = msgspec.json.decode(self.management.call("GET", "/status"))
+        return answer
+
+    def wait_for_template(self) -> None:
+        """Returns when workers can be forked at once."""
+        end = time.monotonic() + _TIMEOUT
+        while not self.status()["template"]["pid"]:
+            if time.monotonic() > end:
+                raise ServerError("the template is not ready")
+            time.sleep(0.05)
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    return Address(parts.hostname, parts.port)
+
+
+@contextmanager
+def mmserve(directory: Path, store: Path, **settings: Any) -> Iterator[MmServe]:
+    """`mmserve start`, and in the end `mmserve stop`. What it writes goes into `directory`."""
+    where = [f"--management-address={_ANY_PORT}", f"--runtime-dir={directory / 'run'}"]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [
+        *("start", *where),
+        *(f"--inference-address={_ANY_PORT}", f"--model-store={store}", f"--cache-dir={directory / 'cache'}"),
+        *flags,
+    ]
+    # Out of the terminal's reach: Ctrl-C would end the command, and not the server that is just coming up.
+    starting = _mmserve(command)
+    try:
+        _finish(starting)
+        running = runfile.read(runfile.path(str(directory / "run"), _ANY_PORT))
+        if running is None:
+            raise ServerError("the server has ended right after its start")
+        yield MmServe(running)
+    finally:
+        with _undisturbed():
+            starting.wait()
+            if starting.returncode == 0:
+                _finish(_mmserve(["stop", "--force", *where]))
+
+
+@contextmanager
+def reference(answer: bytes = b"{}") -> Iterator[Address]:
+    """The server that ours is compared with. It answers with these bytes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.reference", answer.decode()],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        if not said:
+            raise ServerError("the reference does not start")
+        yield Address("127.0.0.1", int(said))
+    finally:
+        with _undisturbed(), process:
+            process.terminate()
+
+
+def _mmserve(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mmserve", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate()
+    if process.returncode:
+        raise ServerError(errors.strip())
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Lets nobody's second Ctrl-C keep us from cleaning up."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
