@@ -52,7 +52,7 @@ class Operations:
         model = await self._registry.find(name)
         model.asked = asked.over(model.asked)
         pool = self._dispatcher.queue(model).pool
-        self._supervisor.rescale(pool)
+        self._supervisor.rescale(pool, to_minimum=asked.min_workers is not None)
         if wait:
             await self._reach(pool)
         return model

@@ -152,6 +152,13 @@ class Dispatcher:
             self._dispatch(queue)
         self._idle.set()
 
+    def worker_gone(self, pool: Pool) -> None:
+        """A worker has ended, perhaps because fewer were asked for: what still waits needs one."""
+        queue = self._queues.get(pool.model.key)
+        if queue is not None and queue.waiting and not pool.serving:
+            self._supervisor.wake(pool)
+        self._idle.set()
+
     def pool_failed(self, pool: Pool, error: ServingError) -> None:
         """No worker could be had: those who wait for one are told why."""
         queue = self._queues.get(pool.model.key)

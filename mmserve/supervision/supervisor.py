@@ -44,6 +44,8 @@ class WorkerEvents(Protocol):
 
     def worker_lost(self, worker: Worker, held: Any, end: Exit) -> None: ...
 
+    def worker_gone(self, pool: Pool) -> None: ...
+
     def pool_failed(self, pool: Pool, error: ServingError) -> None: ...
 
 
@@ -95,10 +97,13 @@ class Supervisor:
         pool.awake = True
         self.reconcile(pool)
 
-    def rescale(self, pool: Pool) -> None:
-        """What was asked for the model has changed: brings its workers to the new number."""
+    def rescale(self, pool: Pool, *, to_minimum: bool) -> None:
+        """What was asked for the model has changed: brings its workers to what holds now.
+
+        With `to_minimum` the worker that a request has started ends too, unless the minimum keeps it.
+        """
         pool.refresh_settings()
-        pool.awake = False
+        pool.awake = pool.awake and not to_minimum
         self.reconcile(pool)
 
     def reconcile(self, pool: Pool) -> None:
@@ -140,9 +145,9 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for worker in list(self._workers):
-            if worker.state in (WorkerState.IDLE, WorkerState.LOADING):
+            if worker.state is WorkerState.IDLE:
                 self._stop_worker(worker)
-            else:
+            elif worker.state is not WorkerState.STOPPING:
                 worker.kill()
         while self._workers:
             # Whoever does not end by itself is killed after a while, see _stop_worker.
@@ -173,6 +178,7 @@ class Supervisor:
             assert content is not None
             if worker.retiring:
                 self._drop(worker)
+                self.events.worker_gone(pool)
                 return
             worker.load(
                 model.key,
@@ -278,16 +284,17 @@ class Supervisor:
         end = worker.reap()
         pool = worker.pool
         self._forget(worker)
-        if state is WorkerState.STOPPING:
-            return
-        logger.warning("model %s: worker %d %s", pool.model.name, worker.pid, end)
-        if state is WorkerState.LOADING:
-            message = f"The worker {end} while it loaded the model."
-            self._fail(pool, ModelFailed("WorkerDiedException", message), "")
-        elif held is not None:
-            self.events.worker_lost(worker, held, end)
-        if not self._stopping and pool.failure is None:
-            self.reconcile(pool)
+        if state is not WorkerState.STOPPING:
+            logger.warning("model %s: worker %d %s", pool.model.name, worker.pid, end)
+            if state is WorkerState.LOADING:
+                message = f"The worker {end} while it loaded the model."
+                self._fail(pool, ModelFailed("WorkerDiedException", message), "")
+            elif held is not None:
+                self.events.worker_lost(worker, held, end)
+        if not self._stopping:
+            if pool.failure is None:
+                self.reconcile(pool)
+            self.events.worker_gone(pool)
 
     def _tick(self) -> None:
         self._ticking = self._loop.call_later(_TICK, self._tick)
