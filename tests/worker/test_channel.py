@@ -171,8 +171,8 @@ class ChannelMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_held_is_not_written_over(self) -> None:
         for side in (0, 1):
-            for view, sent in getattr(self, "held", ((), ()))[side]:
-                assert bytes(view) == sent
+            for held, sent in getattr(self, "held", ((), ()))[side]:
+                assert bytes(held) == sent
             if hasattr(self, "ends"):
                 assert len(self.ends[side]._outstanding) <= SLOTS
 

@@ -40,6 +40,7 @@ def refusal(body: bytes, content_type: str = "application/json") -> str:
         "*/*",
         "application/json",
         "Application/JSON",
+        "application/x-www-form-urlencoded",
         "application/json; charset=utf-8",
         'application/json;charset="UTF-8"',
         "application/json; charset=latin-1; format=pandas",

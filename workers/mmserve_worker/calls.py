@@ -30,7 +30,8 @@ class ModelSpec:
 class Call:
     """One request. `content_type`, `accept` and `method` are empty where the caller said nothing.
 
-    `body` may be a view of the channel's memory: it is valid until the reply has been returned.
+    `body` may be a view of the channel's memory: it is valid until the reply has been sent, so that a reply may be
+    a view of it too.
     `headers` are filled for models with code of their own only.
     """
 

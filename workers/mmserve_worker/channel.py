@@ -25,6 +25,7 @@ multiprocessing.Queue not because a process killed inside it leaves its lock hel
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -210,8 +211,10 @@ class Channel:
         self._open_files = self.files[1:]
 
     def close(self) -> None:
-        """Closes the descriptors. The memory is unmapped when the last view of it has gone."""
+        """Closes the descriptors and unmaps the memory, or leaves that to the last view of it that is in use."""
         self._view.release()
+        with contextlib.suppress(BufferError):
+            self._memory.close()
         for descriptor in self._open_files:
             os.close(descriptor)
 

@@ -113,10 +113,10 @@ class Worker:
             replies = [_too_late()] * len(calls)
         else:
             replies = self._models[frame.model_key].answer(calls)
-        # Released only now: bodies, and answers made of them, may be views of the payload.
-        parts = [_part(reply) for reply in replies]
+        # Replies may be views of the payload still. The front learns of its release with the answers, and sends no
+        # other payload before it has them all.
         self._channel.release()
-        self._send(frame, parts)
+        self._send(frame, [_part(reply) for reply in replies])
 
     def _send(self, frame: Frame, parts: list[batch.Part]) -> None:
         """Sends the answers in as few frames as they fit into, waiting for room between them."""

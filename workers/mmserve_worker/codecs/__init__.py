@@ -4,7 +4,7 @@ Nothing in here knows of models: what rows are to a model is for its handler to 
 raise anything but CallError, whatever bytes a caller sends.
 
     request                                        becomes
-    application/json, no content type, */*         arrays, records, {"instances": ..}, {"inputs": ..}
+    application/json, no content type, */*, form   arrays, records, {"instances": ..}, {"inputs": ..}
     application/jsonlines, -x-jsonlines, -x-ndjson a row a line
     text/csv                                       a row a line, with or without a header
     application/x-npy                              a read-only view of the body
@@ -36,6 +36,8 @@ _TEXT_READERS: dict[str, Callable[[str, tuple[str, ...]], Rows]] = {
     _JSON: json_text.decode,
     "": json_text.decode,
     "*/*": json_text.decode,
+    # What `curl -d` says unless it is told otherwise; a form is nothing that a model could be asked.
+    "application/x-www-form-urlencoded": json_text.decode,
     "text/csv": csv_text.decode,
     **dict.fromkeys(_JSON_LINES, json_text.decode_lines),
 }

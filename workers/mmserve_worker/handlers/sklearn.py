@@ -135,7 +135,7 @@ class SklearnHandler:
         if job.rows == 1 and not isinstance(answer, list) and answer.ndim == 1 and len(answer) != 1:
             # SparsePCA drops the rows' axis where there is one row.
             answer = answer.reshape(1, -1)
-        return _written(job, _without_aliases(answer, job.columns))
+        return _written(job, answer)
 
     def _call(self, method: str, columns: list[Array]) -> Answer:
         rows = self._features.assembled(columns)
@@ -154,11 +154,3 @@ def _written(job: _Job, answer: Answer) -> Reply:
         return job.write(answer)
     except CallError as error:
         return error.reply()
-
-
-def _without_aliases(answer: Answer, columns: list[Array]) -> Answer:
-    """An answer that is not a view of the request's body, which is gone once the reply is returned."""
-    if columns[0].flags.writeable or isinstance(answer, list):
-        # Only binary bodies are read in place, and those are read-only.
-        return answer
-    return answer.copy() if np.may_share_memory(answer, columns[0]) else answer
