@@ -13,6 +13,8 @@ import pytest
 from tests import models_for_tests as models
 from tests.servers import Server, processes_of, wait_until
 
+_SHARED = pytest.StashKey[set[str]]()
+
 
 def _descriptors() -> dict[int, str]:
     found = {}
@@ -22,6 +24,11 @@ def _descriptors() -> dict[int, str]:
         except FileNotFoundError:
             continue
     return found
+
+
+def _shared_markers(config: pytest.Config) -> set[str]:
+    """The markers of the servers that outlive a test."""
+    return config.stash.setdefault(_SHARED, set())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,7 +43,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     # What lives as long as the session is set up before the count.
     if "shared_server" in request.fixturenames:
         request.getfixturevalue("shared_server")
-    shared: set[str] = getattr(request.config, "shared_markers", set())
+    shared = _shared_markers(request.config)
     descriptors = _descriptors()
     segments = set(os.listdir("/dev/shm"))
     yield
@@ -67,20 +74,38 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One server with the usual models, for tests that change nothing about it: `linear` (2x + 1), `classifier`,
-    `forest`, `identity`."""
+    """One server with the usual models, for tests that change nothing about it: `linear` (2x + 1), `named` (a - b),
+    `classifier`, `forest`, `identity`."""
     directory = tmp_path_factory.mktemp("shared")
     store = directory / "store"
     store.mkdir()
     with warnings.catch_warnings():
         models.write_archive(store / "linear.tar.gz", models.linear())
         models.write_archive(store / "classifier.tar.gz", models.classifier())
+        models.write_archive(store / "named.tar.gz", models.named())
         models.write_model(store / "forest", models.forest())
         models.write_model(store / "identity", models.identity())
     server = Server(directory, model_store=store)
-    request.config.shared_markers = {server.marker}  # type: ignore[attr-defined]
+    _shared_markers(request.config).add(server.marker)
     yield server
     server.end()
+
+
+@pytest.fixture(scope="module")
+def serve_module(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Server]]:
+    """As `serve`, but for fixtures that a module's tests share: pytest sets these up before a test's own count."""
+    servers: list[Server] = []
+
+    def start(**settings: Any) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("server"), **settings))
+        _shared_markers(request.config).add(servers[-1].marker)
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
 
 
 @pytest.fixture

@@ -24,6 +24,14 @@ def linear(slope: float = 2.0, intercept: float = 1.0) -> Any:
     return model
 
 
+def named() -> Any:
+    """predict([{"a": a, "b": b}]) == [a - b]"""
+    model = LinearRegression().fit(np.eye(2), [1, -1])
+    model.coef_, model.intercept_ = np.array([1.0, -1.0]), 0.0
+    model.feature_names_in_ = np.array(["a", "b"], dtype=object)
+    return model
+
+
 def classifier() -> Any:
     """Two features, classes "no" and "yes", with predict_proba."""
     generator = np.random.default_rng(0)

@@ -23,6 +23,12 @@ from mmserve.cli.serve import Outcome
 MARKER = "MMSERVE_TEST_SERVER"
 # What nothing in these tests may take longer than; the usual is milliseconds.
 DEADLINE = 30.0
+# Others may be running these tests on the same host.
+_RUN = f"{os.getpid()}-"
+
+
+def new_marker() -> str:
+    return f"{_RUN}{uuid.uuid4().hex}"
 
 
 def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
@@ -36,8 +42,8 @@ def wait_until(condition: Callable[[], Any], what: str, deadline: float = DEADLI
 
 
 def processes_of(marker: str) -> list[int]:
-    """The living processes that belong to a server, or with an empty marker to any."""
-    wanted = f"{MARKER}={marker}".encode()
+    """The living processes that belong to a server, or with an empty marker to any of this run of the tests."""
+    wanted = f"{MARKER}={marker or _RUN}".encode()
     found = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -55,7 +61,7 @@ class Server:
     """A running mmserve. `settings` are those of the command line, by their names."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None, **settings: Any) -> None:
-        self.marker = uuid.uuid4().hex
+        self.marker = new_marker()
         self.log = directory / f"{self.marker}.log"
         self.settings = {
             "inference_address": "http://127.0.0.1:0",
@@ -120,7 +126,7 @@ class Server:
 
     def descriptors(self) -> int:
         """Open descriptors of the front."""
-        return psutil.Process(self.process.pid).num_fds()
+        return int(psutil.Process(self.process.pid).num_fds())
 
     def stop(self) -> int:
         """Stops it as systemd would, and returns its exit status."""
