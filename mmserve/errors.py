@@ -5,6 +5,8 @@ The type names are those of DJL Serving and Multi Model Server where these have 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class ServingError(Exception):
     """Answered as `{"code": status, "type": error_type, "message": str(error)}`."""
@@ -36,6 +38,10 @@ class ModelNotFound(ServingError):
 class MethodNotAllowed(ServingError):
     status = 405
     error_type = "MethodNotAllowedException"
+
+    def __init__(self, method: str, path: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(allowed)
+        super().__init__(f"{method} {path} is not possible: use {self.allowed}.")
 
 
 class Conflict(ServingError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from mmserve.models.archive import name_of, valid_name
 from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.models.settings import ModelSettings
+from mmserve.models.store import resolve
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.supervision.pool import Pool
@@ -30,19 +32,25 @@ class Operations:
         self._dispatcher = dispatcher
         self._supervisor = supervisor
 
-    async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool) -> Model:
-        """Adds a model, and loads it unless told not to. A model that does not load is not registered."""
+    async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool) -> Model:
+        """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
         source, name = await self._locate(url, name)
         known = self._registry.get(name)
         if known is not None and (known.registered or self._dispatcher.queue(known).pool.workers):
             raise Conflict(f"Model {name} is already registered.")
+        if known is not None:
+            self._dispatcher.forget(known)
         model = Model(name, source, registered=True, asked=asked)
         self._registry.add(model)
-        if load:
+        if not load:
+            return model
+        pool = self._dispatcher.queue(model).pool
+        self._supervisor.wake(pool)
+        if wait:
             try:
-                await self._bring_up(self._dispatcher.queue(model).pool)
+                await self._reach(pool)
             except ServingError:
-                self._registry.remove(model)
+                self._registry.discard(model)
                 await self._end(model)
                 raise
         return model
@@ -76,20 +84,17 @@ class Operations:
 
     async def _locate(self, url: str, name: str | None) -> tuple[Path, str]:
         store = self._registry.store
-        source = store.resolve(url) if store is not None else Path.cwd() / url.removeprefix("file://")
+        source = resolve(url, Path.cwd() if store is None else store.directory)
         if name is None:
             name = name_of(source.name) or source.name
         if not valid_name(name):
             raise BadRequest(f"Not a model name: {name!r}: letters, digits, '.', '_' and '-', at most 200.")
         is_archive = name_of(source.name) is not None
-        exists = await asyncio.to_thread(lambda: source.is_dir() or (is_archive and source.is_file()))
+        # os.path's, since those of a Path raise what the system says to a name that is too long.
+        exists = await asyncio.to_thread(lambda: os.path.isdir(source) or (is_archive and os.path.isfile(source)))
         if not exists:
             raise ModelNotFound(url)
         return source, name
-
-    async def _bring_up(self, pool: Pool) -> None:
-        self._supervisor.wake(pool)
-        await self._reach(pool)
 
     async def _reach(self, pool: Pool) -> None:
         """Waits until as many workers as desired are ready; raises what keeps them from it."""
@@ -97,6 +102,8 @@ class Operations:
         while pool.ready != pool.desired or len(pool.workers) != pool.desired:
             if pool.failure is not None and pool.failure is not failure:
                 raise pool.failure.error
+            if self._registry.get(pool.model.name) is not pool.model:
+                raise Conflict(f"Model {pool.model.name} was unregistered meanwhile.")
             await pool.changed.wait()
 
     async def _end(self, model: Model) -> None:

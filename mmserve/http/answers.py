@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from mmserve.errors import ServingError
+from mmserve.errors import MethodNotAllowed, ServingError
 
 logger = logging.getLogger("mmserve.http")
 
 REQUEST_ID = "x-request-id"
 
+# Unique, after a restart too, without asking the system for random bytes at each request.
+_PREFIX = os.urandom(8).hex()
+_ids = itertools.count(1)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The caller's, or one of its own for a request that has none that can be sent back."""
+    said = headers.get(REQUEST_ID)
+    return said if said and said.isascii() else f"{_PREFIX}-{next(_ids):x}"
+
 
 def json_response(content: Any, *, status: int = 200, request_id: str) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(content),
+        body=_json(content),
         status=status,
         headers={"Content-Type": "application/json", REQUEST_ID: request_id},
     )
+
+
+def _json(content: Any) -> bytes:
+    try:
+        return msgspec.json.encode(content)
+    except UnicodeEncodeError:
+        # Headers and the messages of models may hold what was no UTF-8, as lone surrogates.
+        return json.dumps(content).encode()
 
 
 def error_response(error: ServingError, request_id: str) -> web.Response:
@@ -29,6 +51,8 @@ def error_response(error: ServingError, request_id: str) -> web.Response:
         status=error.status,
         request_id=request_id,
     )
+    if isinstance(error, MethodNotAllowed):
+        response.headers[hdrs.ALLOW] = error.allowed
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from mmserve.errors import BadRequest, Overloaded, PayloadTooLarge
+from mmserve.http.connection import connection_of
 
 # Bodies up to this size are read without any account of them: one read of a socket brings more.
 _SMALL = 64 * 1024
@@ -23,6 +24,18 @@ class BodyReader:
 
         Raises PayloadTooLarge, Overloaded, or BadRequest for one that ends too early.
         """
+        connection = connection_of(request)
+        connection.begin_reading()
+        try:
+            return await self._read(request)
+        finally:
+            connection.end_reading()
+
+    def release(self, body: bytes | bytearray) -> None:
+        if isinstance(body, bytearray):
+            self._buffered -= len(body)
+
+    async def _read(self, request: web.BaseRequest) -> bytes | bytearray:
         length = request.content_length
         headers = request.headers
         if length is not None and length > self._max_size:
@@ -32,10 +45,6 @@ class BodyReader:
         if length is not None and length <= _SMALL and hdrs.CONTENT_ENCODING not in headers:
             return await request.read()
         return await self._read_large(request, length or 0)
-
-    def release(self, body: bytes | bytearray) -> None:
-        if isinstance(body, bytearray):
-            self._buffered -= len(body)
 
     async def _read_large(self, request: web.BaseRequest, expected: int) -> bytearray:
         body = bytearray()

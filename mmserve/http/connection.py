@@ -10,9 +10,12 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Handler
 
 from mmserve.errors import BadRequest, ServingError
-from mmserve.http.answers import error_response, unexpected
+from mmserve.http.answers import error_response, request_id_of, unexpected
 
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+# What aiohttp says of it; it has no class of its own.
+_TOO_MANY_HEADERS = "Too many headers received"
 
 
 class HeadersTooLarge(ServingError):
@@ -30,12 +33,19 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        if not self.reading_since:
+        # What follows a request that is still being answered has all the time until then.
+        if not self.reading_since and self._current_request is None:
             self.reading_since = self._loop.time()
         super().data_received(data)
 
-    def request_read(self) -> None:
-        """A whole request has arrived; the next one's time starts with its first byte."""
+    def begin_reading(self) -> None:
+        """A request's body is waited for. Its time has started with the request's first byte, unless that came while
+        another was being answered."""
+        if not self.reading_since:
+            self.reading_since = self._loop.time()
+
+    def end_reading(self) -> None:
+        """A whole request has arrived, or no more of it is wanted; the next one's time starts with its first byte."""
         self.reading_since = 0.0
 
     def expire(self, before: float) -> None:
@@ -52,15 +62,23 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What aiohttp answers itself: mostly to what is not HTTP."""
-        request_id = ""
-        if isinstance(exc, LineTooLong):
-            response = error_response(HeadersTooLarge("A request line or header is too long."), request_id)
+        request_id = request_id_of({})
+        # Below its first line aiohttp's message has a drawing of where the request is wrong.
+        reason = (message or "").partition("\n")[0].rstrip(":")
+        if isinstance(exc, LineTooLong) or reason == _TOO_MANY_HEADERS:
+            response = error_response(HeadersTooLarge("The request line or the headers are too large."), request_id)
         elif status == 400:
-            response = error_response(BadRequest(f"Not a valid HTTP request: {message}"), request_id)
+            response = error_response(BadRequest(f"Not a valid HTTP request: {reason}"), request_id)
         else:
             response = unexpected(exc if isinstance(exc, Exception) else ServingError(message or ""), request_id)
         response.force_close()
         return response
+
+
+def connection_of(request: web.BaseRequest) -> Connection:
+    protocol = request.protocol
+    assert isinstance(protocol, Connection)
+    return protocol
 
 
 class ConnectionServer(web.Server):

@@ -6,8 +6,6 @@ POST /predictions/{model}      POST /models/{model}/invoke      POST /invocation
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import re
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -15,9 +13,10 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
-from mmserve.http.answers import REQUEST_ID, error_response, json_response, unexpected
+from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
-from mmserve.http.connection import Connection
+from mmserve.http.connection import connection_of
+from mmserve.http.model_headers import response_headers
 from mmserve.models.archive import name_of
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
@@ -27,8 +26,12 @@ Fallback = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 _MODEL_PATH = re.compile(r"/(?:predictions/([^/]+)|models/([^/]+)/invoke|(invocations))")
 _TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
-# Parsed paths that are remembered; more than that in use, and all are parsed anew.
+# Parsed paths that are remembered; more than that in use, and all are parsed anew. Longer ones, in characters, are
+# none that a client has reason to repeat.
 _MAX_TARGETS = 100_000
+_LONGEST_TARGET = 400
+
+_READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
 class Target(NamedTuple):
@@ -57,20 +60,15 @@ class InferenceApi:
         self._timeout = request_timeout
         self._fallback = fallback
         self._targets: dict[str, Target] = {}
-        # Unique without asking the system for random bytes at each request.
-        self._id_prefix = os.urandom(8).hex()
-        self._ids = itertools.count(1)
         self.draining = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        headers = request.headers
-        request_id = headers.get(REQUEST_ID) or f"{self._id_prefix}-{next(self._ids):x}"
+        request_id = request_id_of(request.headers)
         try:
             target = self._targets.get(request.raw_path) or self._target(request)
-            if target is None:
-                return await self._other(request, request_id)
-            if request.method != hdrs.METH_POST:
-                raise MethodNotAllowed(f"{request.method} {request.path}: use POST.")
+            if target is None or request.method != hdrs.METH_POST:
+                connection_of(request).end_reading()
+                return await self._other(request, target, request_id)
             return await self._infer(request, target, request_id)
         except ServingError as error:
             return error_response(error, request_id)
@@ -80,9 +78,6 @@ class InferenceApi:
     async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.Response:
         headers = request.headers
         body = await self._bodies.read(request)
-        protocol = request.protocol
-        assert isinstance(protocol, Connection)
-        protocol.request_read()
         try:
             name = target.model or await self._addressed(request)
             model = self._registry.get(name) or await self._registry.find(name)
@@ -103,14 +98,7 @@ class InferenceApi:
                 raise
         finally:
             self._bodies.release(body)
-        response = web.Response(
-            body=answer.body,
-            status=answer.status,
-            headers={hdrs.CONTENT_TYPE: answer.content_type, REQUEST_ID: request_id},
-        )
-        if answer.headers:
-            response.headers.update(answer.headers)
-        return response
+        return web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))
 
     def _target(self, request: web.BaseRequest) -> Target | None:
         match = _MODEL_PATH.fullmatch(request.path)
@@ -118,9 +106,10 @@ class InferenceApi:
             return None
         query = request.query
         target = Target(match[1] or match[2] or query.get("model_name"), query.get("method", ""))
-        if len(self._targets) >= _MAX_TARGETS:
-            self._targets.clear()
-        self._targets[request.raw_path] = target
+        if len(request.raw_path) <= _LONGEST_TARGET:
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            self._targets[request.raw_path] = target
         return target
 
     async def _addressed(self, request: web.BaseRequest) -> str:
@@ -133,8 +122,13 @@ class InferenceApi:
             raise BadRequest(f"Say which model: by the header {_TARGET_MODEL} or by ?model_name=.")
         return only
 
-    async def _other(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
+    async def _other(self, request: web.BaseRequest, target: Target | None, request_id: str) -> web.StreamResponse:
+        """Answers what is no request to a model."""
+        if target is not None:
+            raise MethodNotAllowed(request.method, request.path, [hdrs.METH_POST])
         if request.path == "/ping":
+            if request.method not in _READING:
+                raise MethodNotAllowed(request.method, request.path, _READING)
             if self.draining:
                 return json_response({"status": "Unhealthy"}, status=503, request_id=request_id)
             return json_response({"status": "Healthy"}, request_id=request_id)

@@ -6,18 +6,17 @@ GET /models     POST /models     GET, PUT, DELETE /models/{model}     GET /ping 
 from __future__ import annotations
 
 import datetime
-import itertools
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 
 from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
-from mmserve.http.answers import REQUEST_ID, error_response, json_response, unexpected
+from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
-from mmserve.http.connection import Connection
 from mmserve.models.settings import ModelSettings, SettingError
 from mmserve.operations import Operations, status
 from mmserve.scheduling.queue import ModelQueue
@@ -25,9 +24,12 @@ from mmserve.supervision.worker import Worker
 
 _LARGEST_PAGE = 100
 _MODEL_PATH = re.compile(r"/models/([^/]+)")
+# A longer number is none of a page.
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 Parameters = Mapping[str, str]
 Result = tuple[int, Any]
+Action = Callable[[Parameters], Awaitable[Result]]
 
 
 class ManagementApi:
@@ -42,10 +44,14 @@ class ManagementApi:
         self._operations = operations
         self._bodies = bodies
         self._server_status = server_status
-        self._ids = itertools.count(1)
+        self._actions: dict[str, dict[str, Action]] = {
+            "/models": {hdrs.METH_GET: self._list, hdrs.METH_POST: self._register},
+            "/status": {hdrs.METH_GET: self._status},
+            "/ping": {hdrs.METH_GET: self._ping},
+        }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        request_id = request.headers.get(REQUEST_ID) or f"management-{next(self._ids):x}"
+        request_id = request_id_of(request.headers)
         try:
             return await self.respond(request, request_id)
         except ServingError as error:
@@ -57,48 +63,50 @@ class ManagementApi:
         """The same, but raises ServingError."""
         body = await self._bodies.read(request)
         self._bodies.release(body)
-        protocol = request.protocol
-        assert isinstance(protocol, Connection)
-        protocol.request_read()
-        code, content = await self._route(request.method, request.path, _parameters(request, bytes(body)))
+        action = self._action(request.method, request.path)
+        code, content = await action(_parameters(request, bytes(body)))
         return json_response(content, status=code, request_id=request_id)
 
-    async def _route(self, method: str, path: str, parameters: Parameters) -> Result:
+    def _action(self, method: str, path: str) -> Action:
         match = _MODEL_PATH.fullmatch(path)
-        if match is not None:
-            name = match[1]
-            if method == hdrs.METH_GET:
-                return 200, _description(await self._operations.describe(name))
-            if method == hdrs.METH_PUT:
-                return await self._scale(name, parameters)
-            if method == hdrs.METH_DELETE:
-                await self._operations.unregister(name)
-                return 200, {"status": f'Model "{name}" unregistered'}
-        elif path == "/models":
-            if method == hdrs.METH_GET:
-                return await self._list(parameters)
-            if method == hdrs.METH_POST:
-                return await self._register(parameters)
-        elif path == "/status" and method == hdrs.METH_GET:
-            return 200, await self._server_status()
-        elif path == "/ping" and method == hdrs.METH_GET:
-            return 200, {"status": "Healthy"}
-        else:
+        actions = self._actions.get(path) if match is None else self._model_actions(match[1])
+        if actions is None:
             raise NotFound(f"No such route: {method} {path}")
-        raise MethodNotAllowed(f"{method} is not possible on {path}.")
+        action = actions.get(hdrs.METH_GET if method == hdrs.METH_HEAD else method)
+        if action is None:
+            raise MethodNotAllowed(method, path, actions)
+        return action
+
+    def _model_actions(self, name: str) -> dict[str, Action]:
+        return {
+            hdrs.METH_GET: partial(self._describe, name),
+            hdrs.METH_PUT: partial(self._scale, name),
+            hdrs.METH_DELETE: partial(self._unregister, name),
+        }
+
+    async def _ping(self, _: Parameters) -> Result:
+        return 200, {"status": "Healthy"}
+
+    async def _status(self, _: Parameters) -> Result:
+        return 200, await self._server_status()
+
+    async def _describe(self, name: str, _: Parameters) -> Result:
+        return 200, _description(await self._operations.describe(name))
+
+    async def _unregister(self, name: str, _: Parameters) -> Result:
+        await self._operations.unregister(name)
+        return 200, {"status": f'Model "{name}" unregistered'}
 
     async def _register(self, parameters: Parameters) -> Result:
         url = parameters.get("url")
         if not url:
             raise BadRequest("Parameter url is required.")
         asked = _settings(parameters)
+        wait = _flag(parameters, "synchronous", default=True)
         # Said to have no worker now, it is loaded by its first request.
         load = asked.min_workers != 0
-        wait = _flag(parameters, "synchronous", default=True)
-        registering = self._operations.register(url, parameters.get("model_name"), asked, load=load and wait)
-        model = await registering
+        model = await self._operations.register(url, parameters.get("model_name"), asked, load=load, wait=wait)
         if load and not wait:
-            await self._operations.scale(model.name, asked, wait=False)
             return 202, {"status": f'Model "{model.name}" registration scheduled.'}
         return 200, {"status": f'Model "{model.name}" registered.'}
 
@@ -131,7 +139,7 @@ def _parameters(request: web.BaseRequest, body: bytes) -> Parameters:
     if body:
         try:
             content = msgspec.json.decode(body, type=dict[str, str | int | float | bool | None])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadRequest(f"The body is not a JSON object of parameters: {error}") from error
         said = {name: _text(value) for name, value in content.items() if value is not None}
     said.update(request.query)
@@ -151,7 +159,7 @@ def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
 
 def _number(parameters: Parameters, name: str, default: int) -> int:
     said = parameters.get(name, str(default))
-    if not said.isascii() or not said.isdigit():
+    if _NUMBER.fullmatch(said) is None:
         raise BadRequest(f"Parameter {name} is a whole number of 0 or more, not {said!r}.")
     return int(said)
 

@@ -14,7 +14,7 @@ class Registry:
     def __init__(self, store: DirectoryStore | None) -> None:
         self.store = store
         self._models: dict[str, Model] = {}
-        # Unregistered, although the store still has them.
+        # Unregistered by these names: what the store has by them is served only when it is registered.
         self._withdrawn: set[str] = set()
 
     def get(self, name: str) -> Model | None:
@@ -35,13 +35,16 @@ class Registry:
         return self._models.setdefault(name, Model(name, source))
 
     def add(self, model: Model) -> None:
-        self._withdrawn.discard(model.name)
         self._models[model.name] = model
+
+    def discard(self, model: Model) -> None:
+        """Forgets a model as if it had not been added; one of the store is found there again."""
+        if self._models.get(model.name) is model:
+            del self._models[model.name]
 
     def remove(self, model: Model) -> None:
         """Forgets a model; one of the store stays away until it is registered again."""
-        if self._models.get(model.name) is model:
-            del self._models[model.name]
+        self.discard(model)
         self._withdrawn.add(model.name)
 
     async def sources(self) -> dict[str, Path]:

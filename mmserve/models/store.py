@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 from mmserve.errors import StartError
 from mmserve.models.archive import SUFFIXES, name_of, valid_name
@@ -36,14 +37,21 @@ class DirectoryStore:
         """All models by name, sorted."""
         found: dict[str, Path] = {}
         with os.scandir(self.directory) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=_order):
                 if entry.is_dir():
                     if valid_name(entry.name):
                         found[entry.name] = Path(entry.path)
-                elif (name := name_of(entry.name)) is not None:
+                elif (name := name_of(entry.name)) is not None and valid_name(name):
                     found.setdefault(name, Path(entry.path))
         return dict(sorted(found.items()))
 
-    def resolve(self, url: str) -> Path:
-        """The path that a registration's `url` means: a file: URL, an absolute path, or one relative to the store."""
-        return self.directory / url.removeprefix("file://")
+
+def _order(entry: os.DirEntry[str]) -> int:
+    """Of several archives of one model the one is listed that `find` finds."""
+    return next((place for place, suffix in enumerate(SUFFIXES) if entry.name.endswith(suffix)), len(SUFFIXES))
+
+
+def resolve(url: str, base: Path) -> Path:
+    """The path that a registration's `url` means: a file: URL, an absolute path, or one relative to `base`."""
+    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+    return base / path

@@ -1,0 +1,80 @@
+"""A client that says on a socket exactly what it is told to, HTTP or not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from tests.servers import DEADLINE, Server
+
+
+class Response(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RawClient:
+    """One connection. Everything that is waited for has a deadline."""
+
+    def __init__(self, server: Server) -> None:
+        self._socket = socket.create_connection(server.address, timeout=DEADLINE)
+        self._reader = self._socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._reader.close()
+        self._socket.close()
+
+    def send(self, content: bytes) -> None:
+        self._socket.sendall(content)
+
+    def response(self) -> Response:
+        """The next response of the connection."""
+        status_line = self._reader.readline()
+        assert status_line.startswith(b"HTTP/1."), f"no response but {status_line!r}"
+        headers = {}
+        while line := self._reader.readline().decode().strip():
+            name, _, value = line.partition(":")
+            headers[name.strip().lower()] = value.strip()
+        body = self._reader.read(int(headers.get("content-length", "0")))
+        return Response(int(status_line.split()[1]), headers, body)
+
+    def rest(self) -> bytes:
+        """What comes until the server closes the connection."""
+        try:
+            return self._reader.read()
+        except ConnectionResetError:
+            return b""
+
+    def seconds_until_closed(self) -> float:
+        start = time.monotonic()
+        self.rest()
+        return time.monotonic() - start
+
+
+def post(path: str, body: bytes = b"[[1.0]]", *headers: str, version: str = "1.1") -> bytes:
+    """A request with its length, as a client would send it."""
+    lines = [f"POST {path} HTTP/{version}", "Host: test", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def chunked(path: str, *chunks: bytes, headers: tuple[str, ...] = ()) -> bytes:
+    """A request in chunks, the last one included."""
+    lines = [f"POST {path} HTTP/1.1", "Host: test", "Transfer-Encoding: chunked", *headers]
+    pieces = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (*chunks, b"")]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + b"".join(pieces)
