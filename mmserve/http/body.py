@@ -60,7 +60,8 @@ class BodyReader:
         except BaseException as error:
             self._buffered -= reserved
             if isinstance(error, web.RequestPayloadError):
-                raise BadRequest(f"The body cannot be read: {error}") from error
+                # The last line of aiohttp's message says what, those before it that there was something.
+                raise BadRequest(f"The body cannot be read: {str(error).splitlines()[-1].strip()}.") from error
             raise
         self._buffered -= reserved - len(body)
         return body

@@ -33,8 +33,9 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
-        # What follows a request that is still being answered has all the time until then.
-        if not self.reading_since and self._current_request is None:
+        # Only while the next request is waited for: what else comes belongs to the one that is being answered, or to a
+        # body that nobody wants, which is read for a short while so that its sender sees the answer.
+        if not self.reading_since and self._waiter is not None:
             self.reading_since = self._loop.time()
         super().data_received(data)
 

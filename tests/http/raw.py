@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import time
 from types import TracebackType
@@ -65,6 +66,25 @@ class RawClient:
         start = time.monotonic()
         self.rest()
         return time.monotonic() - start
+
+    def trickle(self, content: bytes, *, every: float, deadline: float) -> None:
+        """Sends a byte at a time until the server has closed the connection."""
+        end = time.monotonic() + deadline
+        for byte in content:
+            readable, _, _ = select.select([self._socket], [], [], every)
+            if readable:
+                return
+            assert time.monotonic() < end, "the server goes on reading"
+            self.send(bytes([byte]))
+
+    def repeat(self, request: bytes, *, seconds: float) -> None:
+        """Sends a request over and over, each of which must be answered with 200."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.send(request)
+            assert self.response().status == 200
+            # So that the time passes, and the server is not kept busy by it.
+            select.select([self._socket], [], [], 0.05)
 
 
 def post(path: str, body: bytes = b"[[1.0]]", *headers: str, version: str = "1.1") -> bytes:

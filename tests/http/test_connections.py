@@ -1,0 +1,303 @@
+"""HTTP as clients speak it, well or badly, on sockets of their own."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import psutil
+import pytest
+
+from tests import models_for_tests as models
+from tests.http.errors import assert_error
+from tests.http.raw import RawClient, chunked, post
+from tests.servers import Server, wait_until
+
+READ_TIMEOUT = 0.8
+KEEPALIVE_TIMEOUT = 1.5
+MAX_BODY = 200_000
+# Between a timeout and its effect on a busy host.
+SLACK = 5.0
+ANSWER = {"predictions": [3.0]}
+PATH = "/predictions/linear"
+PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server that allows little."""
+    store = tmp_path_factory.mktemp("store")
+    models.write_archive(store / "linear.tar.gz", models.linear())
+    return serve_module(
+        model_store=store,
+        preload="sklearn.linear_model",
+        read_timeout=READ_TIMEOUT,
+        keepalive_timeout=KEEPALIVE_TIMEOUT,
+        max_request_size=MAX_BODY,
+        max_buffered_bytes=MAX_BODY + 100_000,
+        max_header_size=4000,
+    )
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[RawClient]:
+    with RawClient(server) as client:
+        yield client
+
+
+def rows_of(size: int) -> bytes:
+    """A body of so many bytes that is a row the model answers."""
+    return b"[[1.0]]".ljust(size)
+
+
+def test_a_connection_is_kept_alive(client: RawClient) -> None:
+    for _ in range(3):
+        client.send(post(PATH))
+        response = client.response()
+        assert (response.status, response.json) == (200, ANSWER)
+        assert response.headers.get("connection") != "close"
+
+
+def test_pipelined_requests_are_answered_in_order(client: RawClient) -> None:
+    count = 200
+    client.send(b"".join(post(PATH, b"[[%d]]" % number) for number in range(count)))
+    answers = [client.response().json["predictions"][0] for _ in range(count)]
+    assert answers == [2.0 * number + 1.0 for number in range(count)]
+
+
+def test_a_bad_request_among_pipelined_ones_is_answered_in_its_place(client: RawClient) -> None:
+    client.send(post(PATH) + post(PATH, b"[[") + post("/predictions/none") + post(PATH))
+    assert [client.response().status for _ in range(4)] == [200, 400, 404, 200]
+
+
+def test_connection_close_is_obeyed(client: RawClient) -> None:
+    client.send(post(PATH, b"[[1.0]]", "Connection: close"))
+    response = client.response()
+    assert (response.status, response.json) == (200, ANSWER)
+    assert response.headers["connection"] == "close"
+    assert client.rest() == b""
+
+
+def test_http_1_0_is_answered_and_closed(client: RawClient) -> None:
+    client.send(post(PATH, version="1.0"))
+    assert client.response().json == ANSWER
+    assert client.rest() == b""
+
+
+def test_a_client_of_http_1_0_may_keep_its_connection(client: RawClient) -> None:
+    for _ in range(2):
+        client.send(post(PATH, b"[[1.0]]", "Connection: keep-alive", version="1.0"))
+        response = client.response()
+        assert response.json == ANSWER
+        assert response.headers["connection"] == "keep-alive"
+
+
+@pytest.mark.parametrize("chunks", [[b"[[1.0]]"], [b"[", b"[1.", b"0]]"], [b"[[1.0]]", b" " * 100_000]])
+def test_a_body_may_come_in_chunks(client: RawClient, chunks: list[bytes]) -> None:
+    client.send(chunked(PATH, *chunks) + post(PATH))
+    assert [client.response().json for _ in range(2)] == [ANSWER, ANSWER]
+
+
+def test_a_request_may_come_byte_by_byte(client: RawClient) -> None:
+    for byte in post(PATH):
+        client.send(bytes([byte]))
+    assert client.response().json == ANSWER
+
+
+def test_who_asks_first_is_told_to_continue(client: RawClient) -> None:
+    request = post(PATH, rows_of(70_000), "Expect: 100-continue")
+    head, body = request[:-70_000], request[-70_000:]
+    for _ in range(2):
+        client.send(head)
+        assert client.response().status == 100
+        client.send(body)
+        response = client.response()
+        assert (response.status, response.json) == (200, ANSWER)
+
+
+def test_who_asks_first_is_told_that_it_is_too_much(client: RawClient) -> None:
+    client.send(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n\r\n".encode())
+    assert_error(client.response(), 413, "RequestEntityTooLargeException", "9000000", str(MAX_BODY))
+
+
+def test_another_expectation_is_refused(client: RawClient) -> None:
+    client.send(post(PATH, b"[[1.0]]", "Expect: miracles"))
+    assert_error(client.response(), 400, "BadRequestException", "miracles")
+
+
+def test_the_largest_body_is_answered(client: RawClient) -> None:
+    client.send(post(PATH, rows_of(MAX_BODY)) + chunked(PATH, rows_of(MAX_BODY)))
+    assert [client.response().json for _ in range(2)] == [ANSWER, ANSWER]
+
+
+def test_a_larger_body_is_refused(client: RawClient) -> None:
+    client.send(post(PATH, rows_of(MAX_BODY + 1)))
+    assert_error(client.response(), 413, "RequestEntityTooLargeException", str(MAX_BODY + 1), str(MAX_BODY))
+    client.send(chunked(PATH, rows_of(MAX_BODY), b" "))
+    assert_error(client.response(), 413, "RequestEntityTooLargeException", str(MAX_BODY))
+    # What came too much was read and thrown away, so that the connection is where it was.
+    client.send(post(PATH))
+    assert client.response().json == ANSWER
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_compressed_body_is_read(client: RawClient, encoding: str) -> None:
+    body = gzip.compress(rows_of(MAX_BODY)) if encoding == "gzip" else zlib.compress(rows_of(MAX_BODY))
+    client.send(post(PATH, body, f"Content-Encoding: {encoding}"))
+    response = client.response()
+    assert (response.status, response.json) == (200, ANSWER)
+
+
+def test_a_compressed_body_that_is_none_is_refused(client: RawClient) -> None:
+    client.send(post(PATH, b"no gzip at all", "Content-Encoding: gzip"))
+    assert_error(client.response(), 400, "BadRequestException")
+
+
+def test_a_compressed_bomb_is_refused(server: Server) -> None:
+    front = psutil.Process(server.process.pid)
+    before = front.memory_info().rss
+    # 256 MiB of blanks.
+    bomb = gzip.compress(b" " * (1 << 20), 9) * 256
+    with RawClient(server) as client:
+        client.send(post(PATH, bomb, "Content-Encoding: gzip"))
+        assert_error(client.response(), 413, "RequestEntityTooLargeException", str(MAX_BODY))
+    assert front.memory_info().rss - before < 64 << 20
+    assert server.predictions("linear", [[1.0]]) == [3.0]
+
+
+def test_large_bodies_together_are_bounded(server: Server) -> None:
+    announced = (
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY}\r\nExpect: 100-continue\r\n\r\n".encode()
+    )
+    with RawClient(server) as first, RawClient(server) as second:
+        first.send(announced)
+        assert first.response().status == 100
+        second.send(post(PATH, rows_of(MAX_BODY)))
+        refused = second.response()
+        assert_error(refused, 503, "ServiceUnavailableException", "max_buffered_bytes")
+        assert int(refused.headers["retry-after"]) >= 1
+        # Small ones pass, and so do large ones when there is room again.
+        second.send(post(PATH))
+        assert second.response().json == ANSWER
+        first.send(rows_of(MAX_BODY))
+        assert first.response().json == ANSWER
+        second.send(post(PATH, rows_of(MAX_BODY)))
+        assert second.response().json == ANSWER
+
+
+def test_a_large_body_that_never_came_takes_no_room(server: Server) -> None:
+    announced = post(PATH, rows_of(MAX_BODY))[:-MAX_BODY]
+    for _ in range(5):
+        with RawClient(server) as client:
+            client.send(announced + b" " * 1000)
+    # The front has to see first that they have gone.
+    wait_until(lambda: server.client.post(PATH, content=rows_of(MAX_BODY)).json() == ANSWER, "room for a large body")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 5000 + b"\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % number for number in range(500)) + b"\r\n",
+    ],
+    ids=["line", "header", "headers"],
+)
+def test_too_large_headers_are_refused(client: RawClient, request_: bytes) -> None:
+    client.send(request_)
+    assert_error(client.response(), 431, "RequestHeaderFieldsTooLargeException")
+    assert client.rest() == b""
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"garbage\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /ping HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n",
+        b"POST /predictions/linear HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predictions/linear HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n[[1.0]]",
+        b"POST /predictions/linear HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_and_closed(client: RawClient, garbage: bytes) -> None:
+    client.send(garbage)
+    assert_error(client.response(), 400, "BadRequestException", "HTTP")
+    assert client.rest() == b""
+
+
+def test_a_body_in_damaged_chunks_is_refused_once(client: RawClient) -> None:
+    client.send(
+        b"POST /predictions/linear HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n[[1.0]]\r\nzz\r\n"
+    )
+    assert_error(client.response(), 400, "BadRequestException")
+    assert client.rest() == b""
+
+
+HALVES = {
+    "nothing": b"",
+    "half of the headers": b"POST /predictions/linear HTTP/1.1\r\nHos",
+    "half of a body": post(PATH)[:-1],
+    "half of a large body": post(PATH, rows_of(100_000))[:-1],
+    "half of the chunks": chunked(PATH, b"[[1.0]]")[:-5],
+    "half of a second body": post(PATH) + post(PATH)[:-1],
+    "half of a body after a ping": PING + post(PATH)[:-1],
+}
+
+
+def test_half_a_request_is_closed_in_time(server: Server) -> None:
+    with ExitStack() as stack:
+        clients = {what: stack.enter_context(RawClient(server)) for what in HALVES}
+        for what, half in HALVES.items():
+            clients[what].send(half)
+        for what, client in clients.items():
+            assert client.seconds_until_closed() < READ_TIMEOUT * 1.25 + SLACK, what
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_closed_in_time(client: RawClient) -> None:
+    client.send(b"POST /predictions/linear HTTP/1.1\r\nHost: x\r\n")
+    client.trickle(b"X-Slow: " + b"x" * 1000, every=0.1, deadline=READ_TIMEOUT * 1.25 + SLACK)
+
+
+def test_an_idle_connection_is_closed(client: RawClient) -> None:
+    client.send(post(PATH))
+    assert client.response().status == 200
+    assert READ_TIMEOUT < client.seconds_until_closed() < KEEPALIVE_TIMEOUT + SLACK
+
+
+WHOLES = {
+    "a ping": PING,
+    "an unknown route": b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a method that is not allowed": b"GET /predictions/linear HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a bad body": post(PATH, b"[["),
+    "a body too large": post(PATH, rows_of(MAX_BODY + 1)),
+}
+
+
+def test_an_idle_connection_is_not_taken_for_a_slow_one(server: Server) -> None:
+    """Whatever its last request was: a 408 would look like the answer to the next one."""
+    with ExitStack() as stack:
+        clients = {what: stack.enter_context(RawClient(server)) for what in WHOLES}
+        for what, whole in WHOLES.items():
+            clients[what].send(whole)
+            clients[what].response()
+        for what, client in clients.items():
+            assert client.rest() == b"", what
+
+
+def test_a_connection_that_only_pings_lives_longer_than_a_request_may_take(client: RawClient) -> None:
+    client.repeat(PING, seconds=READ_TIMEOUT * 2)
+
+
+def test_connections_that_come_and_go_leave_no_descriptor(server: Server) -> None:
+    server.predictions("linear", [[1.0]])
+    before = server.descriptors()
+    for request in (post(PATH), post(PATH)[:-1], b"garbage\r\n\r\n", b""):
+        for _ in range(20):
+            with RawClient(server) as client:
+                client.send(request)
+    wait_until(lambda: server.descriptors() <= before, "the front to close its side of the connections")
