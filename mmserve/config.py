@@ -72,11 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_delay: Annotated[
         float, Meta(ge=0, description="Milliseconds to wait for a batch to fill; 0 takes what is there.")
     ] = 0.0
-    max_idle_time: Annotated[Seconds, Meta(description="Seconds after which a worker counts as idle.")] = 60.0
     min_workers: Annotated[int, Meta(ge=0, description="Workers that each loaded model keeps.")] = 0
-    max_workers: Annotated[
-        int, Meta(ge=0, description="Most workers for one model; 0 is as many as there are usable CPUs.")
-    ] = 0
     request_timeout: Annotated[Seconds, Meta(description="Seconds until an accepted request is answered 504.")] = 60.0
     read_timeout: Annotated[
         Seconds, Meta(description="Seconds that a client has to send a request, headers and body.")
@@ -189,3 +185,15 @@ def _read_file(path: str) -> dict[str, Any]:
         raise StartError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"{path}: is not valid TOML: {error}") from error
+
+
+def markdown() -> str:
+    """The table of settings as the documentation has it."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    machine_dependent = {"cache_dir": "`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/mmserve` or `~/.cache/mmserve`"}
+    machine_dependent["runtime_dir"] = "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mmserve` or `/tmp/mmserve-UID`"
+    for row in table():
+        default = ", ".join(row.default) if isinstance(row.default, tuple) else row.default
+        shown = machine_dependent.get(row.name, "none" if default is None else f"`{default}`")
+        lines.append(f"| `{row.name}` | {shown} | {row.description} |")
+    return "\n".join(lines)

@@ -33,6 +33,8 @@ from mmserve.supervision.template import Template
 
 logger = logging.getLogger("mmserve")
 
+# DJL Serving's default, in seconds.
+_MAX_IDLE_TIME = 60.0
 # What a frame holds beside the bodies.
 _FRAME_ROOM = 1024 * 1024
 
@@ -125,10 +127,10 @@ class Server:
 def _defaults(settings: Settings) -> EffectiveSettings:
     return EffectiveSettings(
         min_workers=settings.min_workers,
-        max_workers=settings.max_workers or len(os.sched_getaffinity(0)),
+        max_workers=len(os.sched_getaffinity(0)),
         batch_size=settings.batch_size,
         max_batch_delay=settings.max_batch_delay / 1000,
-        max_idle_time=settings.max_idle_time,
+        max_idle_time=_MAX_IDLE_TIME,
         job_queue_size=settings.job_queue_size,
     )
 
