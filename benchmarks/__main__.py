@@ -4,6 +4,7 @@ the exit status says only whether everything could be measured.
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks import cold, growth, handler, hot, large, latency, ready, report, rounds, thousand, wrk
+from benchmarks import cold, growth, handler, hot, large, latency, ready, report, rounds, servers, thousand, wrk
 from benchmarks.report import Row
 
 BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
@@ -67,10 +68,11 @@ def main(names: tuple[str, ...]) -> None:
             try:
                 with tempfile.TemporaryDirectory(prefix="mmserve-bench-") as directory:
                     found += run(Path(directory), Shown(progress, task, name))
-            except Exception as error:
+            except servers.ServerError as error:
+                # The others can still be measured.
                 broken = True
-                console.print_exception()
-                found.append(Row(name, float("nan"), required=0.0, failure=f"{type(error).__name__}: {error}"))
+                console.print(f"{name}: {error}", markup=False)
+                found.append(Row(name, math.nan, failure="see above"))
             console.print(f"{name}: done, load {report.load():.1f}")
             progress.remove_task(task)
     console.print(report.table(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ class Row:
         return (self.what, self._figure(self.measured), *limits, self.verdict)
 
     def _figure(self, value: float) -> str:
+        if math.isnan(value):
+            return "-"
         digits = f"{value:.2f}" if abs(value) < 10 and value % 1 else f"{value:,.0f}"
         return f"{digits} {self.unit}".rstrip()
 

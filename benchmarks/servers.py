@@ -91,8 +91,12 @@ def mmserve(directory: Path, store: Path, **settings: Any) -> Iterator[MmServe]:
     # Out of the terminal's reach: Ctrl-C would end the command, and not the server that is just coming up.
     starting = _mmserve(command)
     try:
-        _finish(starting)
-        running = runfile.read(runfile.path(str(directory / "run"), _ANY_PORT))
+        run_file = runfile.path(str(directory / "run"), _ANY_PORT)
+        try:
+            _finish(starting)
+        except ServerError as error:
+            raise ServerError(f"{error}\n{_end_of(run_file.with_suffix('.log'))}") from None
+        running = runfile.read(run_file)
         if running is None:
             raise ServerError("the server has ended right after its start")
         yield MmServe(running)
@@ -132,6 +136,11 @@ def _mmserve(arguments: list[str]) -> subprocess.Popen[str]:
         text=True,
         start_new_session=True,
     )
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a log whose directory is about to be removed."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
 
 
 def _finish(process: subprocess.Popen[str]) -> None:

@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 import uvloop
@@ -106,8 +107,8 @@ class Connection(asyncio.Protocol):
         self._sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's is one without saying so.
+        self._transport = cast(asyncio.Transport, transport)
         self._send_next()
 
     def data_received(self, data: bytes) -> None:
