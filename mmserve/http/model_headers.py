@@ -34,7 +34,7 @@ def response_headers(answer: Answer, request_id: str) -> dict[str, str]:
     headers = {REQUEST_ID: request_id}
     if answer.content_type:
         headers[hdrs.CONTENT_TYPE] = answer.content_type
-    if answer.headers:
+    if answer.headers or not answer.content_type.isprintable():
         _add(answer, headers)
     return headers
 
