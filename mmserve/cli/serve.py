@@ -122,8 +122,9 @@ def _wait_for_end(pidfd: int, seconds: float) -> bool:
 def _announce(running: runfile.Running) -> None:
     management = f", management at {running.management}" if running.management != running.inference else ""
     where = f" of {running.store}" if running.store is not None else ""
+    number = "1 model" if running.models == 1 else f"{running.models} models"
     click.echo(
-        f"mmserve serves {running.models} models{where} at {running.inference}{management} (process {running.pid})"
+        f"mmserve serves {number}{where} at {running.inference}{management} (process {running.pid})"
     )
 
 
