@@ -48,7 +48,7 @@ def train(store: Path, count: int) -> Iterator[traffic.Call]:
         rows = generator.normal(size=(_ROWS, _FEATURES))
         target = rows @ generator.normal(size=_FEATURES)
         model = kind.make().fit(rows, target if kind is _USUAL else (target > 0).astype(int))
-        write_archive(store, name, model)
+        write_archive(store, name, model, {})
         asked = generator.normal(size=(1, _FEATURES)).round(3)
         body = msgspec.json.encode(asked.tolist())
         yield traffic.call(name, f"/predictions/{name}", body, model.predict(asked).tolist())

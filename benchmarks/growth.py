@@ -21,6 +21,7 @@ MODELS = 250
 REQUESTS = 100_000
 STARTS = 1000
 _CYCLES = STARTS // MODELS
+_WARM_UP_REQUESTS = 5000
 # What is let go of only when the event loop next looks: connections that were closed, processes that ended.
 _SETTLE_SECONDS = 2.0
 
@@ -37,21 +38,21 @@ def run(directory: Path, progress: Progress) -> list[Row]:
     predict = [traffic.call(name, f"/predictions/{name}", BODY.encode()) for name in names]
     scale_to_zero = [traffic.call(name, f"/models/{name}?min_worker=0", b"", method="PUT") for name in names]
     problems: list[str] = []
-    with servers.mmserve(directory, directory / "store", max_workers=1) as server:
+    with servers.mmserve(directory, directory / "store") as server:
         server.wait_for_template()
 
-        def cycle(what: str) -> None:
+        def cycle(what: str, requests: int) -> None:
             """Every model wakes, answers its part of the requests and goes to sleep."""
-            progress.doing(f"{what}: {REQUESTS // _CYCLES:,} requests to {MODELS} models")
-            asked: Iterator[traffic.Call] = itertools.islice(itertools.cycle(predict), REQUESTS // _CYCLES)
+            progress.doing(f"{what}: {requests:,} requests to {MODELS} models")
+            asked: Iterator[traffic.Call] = itertools.islice(itertools.cycle(predict), requests)
             problems.append(traffic.run(server.inference, asked).problems)
             problems.append(traffic.run(server.management, iter(scale_to_zero)).problems)
 
-        cycle("warming up")
+        cycle("warming up", _WARM_UP_REQUESTS)
         before, segments = _held(server), set(os.listdir("/dev/shm"))
         started = server.status()["workersStarted"]
         for number in range(1, _CYCLES + 1):
-            cycle(f"cycle {number} of {_CYCLES}")
+            cycle(f"cycle {number} of {_CYCLES}", REQUESTS // _CYCLES)
         starts = server.status()["workersStarted"] - started
         after, left = _held(server), set(os.listdir("/dev/shm")) - segments
     progress.say(

@@ -14,7 +14,7 @@ BODY = "[[0.5]]"
 def run(directory: Path, progress: Progress) -> list[Row]:
     (name,) = models.make_store(directory / "store", 1)
     path = f"/predictions/{name}"
-    with servers.mmserve(directory, directory / "store", max_workers=1) as server:
+    with servers.mmserve(directory, directory / "store") as server:
         answer = server.inference.call("POST", path, BODY.encode())
         progress.doing("warming up")
         wrk.post(server.inference, [path], BODY, connections=CONNECTIONS, seconds=SECONDS)

@@ -36,7 +36,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
     store = directory / "store"
     store.mkdir()
     models.write_archive(store, "identity", models.identity())
-    with servers.mmserve(directory, store, max_workers=1) as server, servers.reference() as reference:
+    with servers.mmserve(directory, store) as server, servers.reference() as reference:
         progress.doing("warming up")
         _transfer(server.inference, "/predictions/identity")
         rounds = by_turns(

@@ -23,7 +23,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         predicts.append(_predict())
         return wrk.post(reference, [path], BODY, connections=1, seconds=SECONDS)
 
-    with servers.mmserve(directory, directory / "store", max_workers=1) as server:
+    with servers.mmserve(directory, directory / "store") as server:
         answer = server.inference.call("POST", path, BODY.encode())
         wrk.post(server.inference, [path], BODY, connections=1, seconds=1)
         with servers.reference(answer) as reference:

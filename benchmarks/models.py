@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
 from mmserve.models.pack import pack
+
+# A worker for each and no more, that stays however long a round takes.
+_ONE_WORKER = {"maxWorkers": "1", "max_idle_time": "3600"}
 
 
 def linear(slope: float) -> Any:
@@ -26,12 +30,12 @@ def identity() -> Any:
     return FunctionTransformer()
 
 
-def write_archive(store: Path, name: str, model: Any) -> Path:
+def write_archive(store: Path, name: str, model: Any, properties: Mapping[str, str] = _ONE_WORKER) -> Path:
     archive = store / f"{name}.tar.gz"
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "model.joblib")
         joblib.dump(model, file)
-        pack([file], archive)
+        pack([file], archive, properties)
     return archive
 
 

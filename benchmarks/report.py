@@ -51,7 +51,8 @@ class Row:
     def _figure(self, value: float) -> str:
         if math.isnan(value):
             return "-"
-        digits = f"{value:.2f}" if abs(value) < 10 and value % 1 else f"{value:,.0f}"
+        places = 0 if not value % 1 or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+        digits = f"{value:,.{places}f}"
         return f"{digits} {self.unit}".rstrip()
 
     def _reaches(self, limit: float) -> bool:

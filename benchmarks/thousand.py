@@ -19,8 +19,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
     progress.doing(f"packing {MODELS:,} models")
     names = models.make_store(directory / "store", MODELS)
     paths = [f"/predictions/{name}" for name in names]
-    # All are to stay, however long a round takes.
-    with servers.mmserve(directory, directory / "store", max_workers=1, max_idle_time=3600) as server:
+    with servers.mmserve(directory, directory / "store") as server:
         answer = server.inference.call("POST", paths[0], BODY.encode())
         progress.doing(f"waking {MODELS:,} models, {_ANSWERS_TO_WARM_UP} answers each")
         calls = [traffic.call(name, path, BODY.encode()) for name, path in zip(names, paths, strict=True)]
