@@ -132,13 +132,13 @@ class Dispatcher:
                 request.future.set_exception(answer)
         self._idle.set()
 
-    def worker_lost(self, worker: Worker, held: Batch, end: Exit) -> None:
-        """Tries once more, one by one, what a dead worker held; but not what another has died of before."""
+    def worker_lost(self, worker: Worker, held: Batch, end: Exit, *, taken: bool) -> None:
+        """Tries once more, one by one, what a dead worker had taken; but not what another has died of before."""
         self._held.discard(worker)
         queue = self._queues[worker.pool.model.key]
         again = []
         for request in held.requests[held.answered :]:
-            request.deaths += 1
+            request.deaths += taken
             if request.future.done():
                 continue
             if request.deaths < _MOST_DEATHS:

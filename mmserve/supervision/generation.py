@@ -96,8 +96,10 @@ class Generation:
         self.close()
         if self._pidfd >= 0:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            # The event loop has made the descriptor one that does not block.
-            select.select([self._pidfd], [], [])
+            # The event loop has made the descriptor one that does not block. And select() knows none above 1023.
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll()
             self._reap()
 
     def _read(self) -> None:

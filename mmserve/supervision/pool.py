@@ -25,6 +25,9 @@ class LoadFailure:
 
     @classmethod
     def after(cls, earlier: LoadFailure | None, error: ServingError, traceback: str, now: float) -> LoadFailure:
+        if earlier is not None and now < earlier.retry_at:
+            # Another worker of those that were started together.
+            return cls(error, traceback, earlier.attempts, earlier.retry_at)
         attempts = 1 if earlier is None else earlier.attempts + 1
         backoff = min(_FIRST_BACKOFF * 2 ** (attempts - 1), _LONGEST_BACKOFF)
         return cls(error, traceback, attempts, now + backoff)

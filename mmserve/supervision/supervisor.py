@@ -42,7 +42,7 @@ class WorkerEvents(Protocol):
 
     def worker_answered(self, worker: Worker, frame: Frame) -> None: ...
 
-    def worker_lost(self, worker: Worker, held: Any, end: Exit) -> None: ...
+    def worker_lost(self, worker: Worker, held: Any, end: Exit, *, taken: bool) -> None: ...
 
     def worker_gone(self, pool: Pool) -> None: ...
 
@@ -192,13 +192,18 @@ class Supervisor:
             self._drop(worker)
             self._fail(pool, error, "")
             return
+        except Exception as error:  # whatever it was, those who wait for the worker have to be told
+            logger.exception("model %s: a worker could not be started", model.name)
+            self._drop(worker)
+            self._fail(pool, ModelFailed(type(error).__name__, str(error)), "")
+            return
         self.started += 1
         worker.forked(forked.pid, forked.pidfd)
         worker.channel.handed_over()
         self._loop.add_reader(worker.channel.receive_fd, self._read_frames, worker)
         self._loop.add_reader(worker.pidfd, self._ended, worker)
         if worker.retiring:
-            self._stop_worker(worker)
+            worker.abort()
 
     async def _prepare_content(self, pool: Pool) -> None:
         try:
@@ -228,6 +233,8 @@ class Supervisor:
         if worker.state is WorkerState.IDLE:
             pool.idle.remove(worker)
             self._stop_worker(worker)
+        elif worker.state is WorkerState.LOADING and worker.pid:
+            worker.abort()
 
     def _stop_worker(self, worker: Worker) -> None:
         worker.stop()
@@ -281,6 +288,8 @@ class Supervisor:
         self._loop.remove_reader(worker.channel.receive_fd)
         self.ended += 1
         state, held = worker.state, worker.held
+        # What still lies in the channel cannot be what it died of.
+        taken = not worker.channel.unread()
         end = worker.reap()
         pool = worker.pool
         self._forget(worker)
@@ -290,7 +299,7 @@ class Supervisor:
                 message = f"The worker {end} while it loaded the model."
                 self._fail(pool, ModelFailed("WorkerDiedException", message), "")
             elif held is not None:
-                self.events.worker_lost(worker, held, end)
+                self.events.worker_lost(worker, held, end, taken=taken)
         if not self._stopping:
             if pool.failure is None:
                 self.reconcile(pool)

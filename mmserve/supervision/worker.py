@@ -97,9 +97,14 @@ class Worker:
         self.state = WorkerState.IDLE
 
     def stop(self) -> None:
-        """Asks the process to end. It finishes nothing: only an idle or loading worker is asked."""
+        """Asks the process to end. It finishes nothing: only an idle worker, or one that has failed, is asked."""
         self.channel.send(Kind.STOP)
         self.state = WorkerState.STOPPING
+
+    def abort(self) -> None:
+        """Ends a process that is loading, and which nobody wants any more."""
+        self.state = WorkerState.STOPPING
+        self.kill()
 
     def kill(self) -> None:
         if self.pidfd >= 0:

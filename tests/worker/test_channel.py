@@ -64,6 +64,15 @@ def test_the_largest_payload_fits_and_one_byte_more_does_not() -> None:
             front.reserve(front.capacity + 1)
 
 
+def test_a_frame_is_unread_until_the_other_side_looks() -> None:
+    with both_ends(4096) as (front, worker):
+        assert not front.unread()
+        send(front, b"x")
+        assert front.unread()
+        worker.receive()
+        assert not front.unread()
+
+
 def test_the_front_does_not_block_where_nothing_was_published() -> None:
     with both_ends(4096) as (front, _), pytest.raises(BlockingIOError):
         front.receive()

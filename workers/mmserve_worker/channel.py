@@ -28,6 +28,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import select
 import struct
 from collections import deque
 from enum import IntEnum
@@ -181,6 +182,13 @@ class Channel:
     def release(self) -> None:
         """Gives back the payload of the oldest frame received, which the next frame sent tells the other side."""
         self._released += 1
+
+    def unread(self) -> bool:
+        """Whether a frame was sent that the other side has not so much as looked at."""
+        # Not select(), which knows no descriptor above 1023.
+        poll = select.poll()
+        poll.register(self._send_fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def trim(self) -> bool:
         """Gives the memory of past large payloads back to the system. Only while both directions are at rest.
