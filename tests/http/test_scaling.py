@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def store(server: Server) -> Path:
     return Path(server.settings["model_store"])
+
+
+def has_workers(server: Server, model: str, number: int) -> bool:
+    return len(server.worker_pids(model)) == number
 
 
 def scale(server: Server, model: str, **parameters: Any) -> httpx.Response:
@@ -73,7 +78,7 @@ def test_scaling_may_be_left_to_itself(server: Server, store: Path) -> None:
     for number in (2, 0):
         response = scale(server, "later", min_worker=number, synchronous="false")
         assert (response.status_code, response.json()) == (202, {"status": "Processing worker updates..."})
-        wait_until(lambda n=number: len(server.worker_pids("later")) == n, f"{number} workers")
+        wait_until(partial(has_workers, server, "later", number), f"{number} workers")
 
 
 def test_a_busy_worker_that_is_too_many_finishes_first(server: Server, store: Path, tmp_path: Path) -> None:
@@ -138,7 +143,7 @@ def test_what_is_said_nearest_holds(server: Server, tmp_path: Path) -> None:
     """The server's settings < serving.properties < registration < PUT, setting by setting."""
     said = "minWorkers=1\nmaxWorkers=3\nbatch_size=8\nmax_batch_delay=5\nmax_idle_time=70\n"
     directory = models.write_model(tmp_path / "layers", models.linear(), {"serving.properties": said})
-    registration = {"url": str(directory), "batch_size": 4, "max_batch_delay": 6}
+    registration = {"url": str(directory), "batch_size": "4", "max_batch_delay": "6"}
     assert server.management.post("/models", params=registration).status_code == 200
     assert settings_of(server, "layers") == (1, 3, 4, 6, 70.0, 1000)
     assert scale(server, "layers", max_batch_delay=7, job_queue_size=9).status_code == 200
