@@ -23,6 +23,8 @@ from mmserve.cli.serve import Outcome
 MARKER = "MMSERVE_TEST_SERVER"
 # What nothing in these tests may take longer than; the usual is milliseconds.
 DEADLINE = 30.0
+# What to preload where no model needs scikit-learn: its import is most of a server's start.
+LIGHT = "numpy"
 # Others may be running these tests on the same host.
 _RUN = f"{os.getpid()}-"
 

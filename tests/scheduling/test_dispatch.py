@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import models_for_tests as models
-from tests.servers import Server, wait_until
+from tests.servers import LIGHT, Server, wait_until
 
 # Says how many requests came together, after waiting for a file where it is asked to.
 _COUNTING = """
@@ -57,7 +57,7 @@ def test_a_free_worker_takes_what_is_waiting_up_to_the_batch_size(
     serve: Callable[..., Server], store: Path, tmp_path: Path
 ) -> None:
     counting(store, "batch_size=4\n")
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(8) as threads:
         first = threads.submit(ask, server, gate)
@@ -73,7 +73,7 @@ def test_a_free_worker_takes_what_is_waiting_up_to_the_batch_size(
 
 def test_a_lone_request_is_not_delayed_for_a_batch(serve: Callable[..., Server], store: Path) -> None:
     counting(store, "batch_size=8\n")
-    server = serve(model_store=store, max_batch_delay=0)
+    server = serve(model_store=store, preload=LIGHT, max_batch_delay=0)
     ask(server)
     took = []
     for _ in range(10):
@@ -86,7 +86,7 @@ def test_a_lone_request_is_not_delayed_for_a_batch(serve: Callable[..., Server],
 
 def test_a_batch_is_waited_for_only_as_long_as_asked(serve: Callable[..., Server], store: Path) -> None:
     counting(store, "batch_size=3\nmax_batch_delay=400\n")
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     ask(server)
     before = time.monotonic()
     assert ask(server)["together"] == 1
@@ -98,7 +98,7 @@ def test_a_batch_is_waited_for_only_as_long_as_asked(serve: Callable[..., Server
 
 def test_several_workers_answer_side_by_side(serve: Callable[..., Server], store: Path, tmp_path: Path) -> None:
     counting(store, "minWorkers=3\nmaxWorkers=3\n")
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     ask(server)
     wait_until(lambda: len(server.worker_pids("counting")) == 3, "three workers")
     wait_until(
@@ -116,7 +116,7 @@ def test_several_workers_answer_side_by_side(serve: Callable[..., Server], store
 
 def test_light_traffic_stays_on_the_most_recently_used_worker(serve: Callable[..., Server], store: Path) -> None:
     counting(store, "minWorkers=3\nmaxWorkers=3\n")
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     ask(server)
     wait_until(
         lambda: [worker["status"] for worker in server.describe("counting")["workers"]] == ["READY"] * 3, "3 workers"
@@ -128,7 +128,7 @@ def test_scaling_to_zero_with_requests_waiting_answers_them(
     serve: Callable[..., Server], store: Path, tmp_path: Path
 ) -> None:
     counting(store, "batch_size=1\n")
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(4) as threads:
         asked = [threads.submit(ask, server, gate) for _ in range(3)]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests import models_for_tests as models
-from tests.servers import Server, wait_until
+from tests.servers import LIGHT, Server, wait_until
 
 # Exits, hangs or dies as the request says.
 _DANGEROUS = """
@@ -105,7 +105,7 @@ def test_a_crash_hurts_no_other_model(dangerous: Server) -> None:
 
 def test_a_model_that_kills_its_worker_while_loading_is_answered_so(serve: Callable[..., Server], store: Path) -> None:
     models.write_model(store / "deadly", files={"model.py": "import os\nos.kill(os.getpid(), 11)\n"})
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     response = server.predict("deadly", [[1.0]])
     assert response.status_code == 424
     assert "SIGSEGV" in response.json()["message"]
@@ -122,7 +122,7 @@ def handle(inputs):
     return None if inputs.is_empty() else Output().add_as_json(child.pid)
 """
     models.write_model(store / "parent", files={"model.py": code})
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     child = psutil.Process(server.predict("parent", []).json())
     os.kill(server.worker_pids("parent")[0], signal.SIGKILL)
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "the end of the child")
@@ -245,7 +245,7 @@ def handle(inputs):
 """
     for name in ("one", "two"):
         models.write_model(store / name, files={"model.py": code})
-    server = serve(model_store=store)
+    server = serve(model_store=store, preload=LIGHT)
     one, two = (server.predict(name, []).json() for name in ("one", "two"))
     assert one[0] != two[0]
     assert one[1] != two[1]
