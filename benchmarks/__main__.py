@@ -5,7 +5,6 @@ the exit status says only whether everything could be measured.
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import tempfile
 import time
@@ -53,8 +52,7 @@ def main(names: tuple[str, ...]) -> None:
     """Runs the named benchmarks, or all."""
     if not wrk.is_there():
         raise click.ClickException("the benchmarks need wrk: apt-get install wrk")
-    # Cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    servers.clean_up_when_told_to_end()
     console = report.console()
     console.print(report.machine())
     started = time.monotonic()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import signal
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -163,8 +162,7 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
 )
 def main(models: int, seconds: float, connections: int) -> None:
     """Shows a thousand models being served on this host, and leaves nothing behind."""
-    # Cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    servers.clean_up_when_told_to_end()
     console = report.console()
     console.print(report.machine())
     try:

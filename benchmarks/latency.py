@@ -37,7 +37,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         ours.p50 - theirs.p50 - predict
         for ours, theirs, predict in zip(rounds.ours, rounds.reference, predicts, strict=True)
     )
-    failure = wrk.failures(rounds.ours)
+    failure = wrk.failures([*rounds.reference, *rounds.ours])
     return [Row("latency: p50 of one caller, less the reference's and predict", more, "us", 200, 100, failure=failure)]
 
 

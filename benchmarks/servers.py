@@ -149,6 +149,14 @@ def _finish(process: subprocess.Popen[str]) -> None:
         raise ServerError(errors.strip())
 
 
+def clean_up_when_told_to_end() -> None:
+    """Makes SIGTERM what Ctrl-C is, and both work in the background, where a shell has them started with SIGINT
+    ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Lets nobody's second Ctrl-C keep us from cleaning up."""

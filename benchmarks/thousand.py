@@ -35,7 +35,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         held = memory.pss_of_tree(server.pid)
     progress.say(f"{workers:,} workers hold {held / GIB:.2f} GiB, {held / workers / 1e6:.1f} MB each with their share")
     ratio = rounds.median(lambda ours, theirs: ours.rate / theirs.rate)
-    failure = warming.problems or wrk.failures(rounds.ours)
+    failure = warming.problems or wrk.failures([*rounds.reference, *rounds.ours])
     missing = "" if workers == MODELS else f"{workers} workers, not {MODELS}"
     return [
         Row(

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.servers import DEADLINE, MARKER, processes_of, wait_until
 
 _ROOT = Path(__file__).parent.parent
@@ -16,7 +18,8 @@ _ROOT = Path(__file__).parent.parent
 
 def start_demo(directory: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.demo", *options],
+        # With SIGINT ignored, as a script starts what is to run in the background.
+        ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", sys.executable, "-m", "benchmarks.demo", *options],
         cwd=_ROOT,
         env={**os.environ, MARKER: "demo", "TMPDIR": str(directory), "COLUMNS": "120"},
         stdout=subprocess.PIPE,
@@ -41,11 +44,12 @@ def test_the_demo_serves_models_in_each_pattern_without_errors(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     demo = start_demo(tmp_path, "--models=20", "--seconds=30")
     # The server's directory for unpacked archives: it has been asked for models.
     wait_until(lambda: list(tmp_path.glob("*/cache/*")), "the first model to be unpacked")
-    demo.send_signal(signal.SIGINT)
+    demo.send_signal(number)
     demo.communicate(timeout=DEADLINE)
     assert demo.returncode
     assert not processes_of("demo")
