@@ -50,7 +50,9 @@ def _cache_dir() -> str:
 
 
 Positive = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(gt=0)]
+# Endless is none of them: timers are made of these.
+_DAY = 86_400.0
+Seconds = Annotated[float, Meta(gt=0, le=_DAY)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="Requests for a plain scikit-learn model that one call may answer together."),
     ] = 32
     max_batch_delay: Annotated[
-        float, Meta(ge=0, description="Milliseconds to wait for a batch to fill; 0 takes what is there.")
+        float,
+        Meta(ge=0, le=1000 * _DAY, description="Milliseconds to wait for a batch to fill; 0 takes what is there."),
     ] = 0.0
     min_workers: Annotated[int, Meta(ge=0, description="Workers that each loaded model keeps.")] = 0
     request_timeout: Annotated[Seconds, Meta(description="Seconds until an accepted request is answered 504.")] = 60.0

@@ -9,12 +9,17 @@ import fcntl
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
 from mmserve.errors import StartError
+
+# Commands that look at the file hold it for microseconds: a server tries so often, and waits so many seconds between.
+_TRIES = 50
+_PAUSE = 0.01
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -38,26 +43,49 @@ class RunFile:
     def __init__(self, file: Path) -> None:
         _make_directory(file.parent)
         self._file = file
-        try:
-            self._opened: IO[bytes] = file.open("a+b")
-        except OSError as error:
-            raise StartError(f"{file}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            running = read(file)
-            self._opened.close()
-            pid = f" (process {running.pid})" if running is not None else ""
-            raise StartError(f"mmserve is already running on that management address{pid}.") from None
+        self._opened = _hold(file)
+        # What a killed server has left in it must not be taken for this one's.
+        self._opened.truncate(0)
 
     def write(self, running: Running) -> None:
-        self._opened.truncate(0)
         self._opened.write(msgspec.json.encode(running))
         self._opened.flush()
 
     def close(self) -> None:
         self._file.unlink(missing_ok=True)
         self._opened.close()
+
+
+def _hold(file: Path) -> IO[bytes]:
+    """The file, opened and locked."""
+    for _ in range(_TRIES):
+        try:
+            opened = file.open("a+b")
+        except OSError as error:
+            raise StartError(f"{file}: {error.strerror}") from error
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            opened.close()
+            running = read(file)
+            if running is not None:
+                raise StartError(
+                    f"mmserve is already running on that management address (process {running.pid})."
+                ) from None
+        else:
+            if _is_at(file, opened):
+                return opened
+            # A server that ended has removed it since it was opened.
+            opened.close()
+        time.sleep(_PAUSE)
+    raise StartError("mmserve is already being started on that management address.")
+
+
+def _is_at(file: Path, opened: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(file.stat(), os.fstat(opened.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _make_directory(directory: Path) -> None:

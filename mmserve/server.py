@@ -17,6 +17,7 @@ import psutil
 import uvloop
 
 from mmserve.config import Settings
+from mmserve.errors import StartError
 from mmserve.http.body import BodyReader
 from mmserve.http.inference import InferenceApi
 from mmserve.http.listener import Listener, bind
@@ -45,9 +46,11 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = DirectoryStore(settings.model_store) if settings.model_store is not None else None
-        self.archives = ArchiveCache(
-            Path(settings.cache_dir), UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
-        )
+        limits = UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
+        try:
+            self.archives = ArchiveCache(Path(settings.cache_dir), limits)
+        except OSError as error:
+            raise StartError(f"cache_dir {settings.cache_dir}: {error.strerror}") from error
         self.inference = Listener(bind(settings.inference_address))
         shared = settings.management_address == settings.inference_address
         self.management = self.inference if shared else Listener(bind(settings.management_address))

@@ -20,7 +20,8 @@ class ManagementClient:
     """Ends the command in one line if the server cannot be reached or answers with an error."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        # As the server reads it, which needs no scheme.
+        self._address = address.rstrip("/") if "//" in address else f"http://{address.rstrip('/')}"
         # Never through a proxy: the server is on this host or named.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -30,13 +31,13 @@ class ManagementClient:
     def call(self, method: str, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         said = {name: value for name, value in (parameters or {}).items() if value is not None}
         query = f"?{urlencode(said)}" if said else ""
-        request = urllib.request.Request(f"{self._address}{quote(path)}{query}", method=method)
         try:
+            request = urllib.request.Request(f"{self._address}{quote(path)}{query}", method=method)
             with self._opener.open(request, timeout=_TIMEOUT) as response:
                 return msgspec.json.decode(response.read())
         except urllib.error.HTTPError as error:
             raise click.ClickException(_message(error)) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise click.ClickException(f"no answer from {self._address}: {reason}") from error
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import click
-import rich
-from rich.table import Table
 
 from mmserve.cli.options import load_settings, settings_options
+from mmserve.cli.tables import show
 from mmserve.config import table
 
 
@@ -17,9 +16,10 @@ from mmserve.config import table
 def config(config_file: str | None, **given: Any) -> None:
     """Lists every setting: its value here, where that comes from, and its meaning."""
     loaded = load_settings(given, config_file)
-    rows = Table("setting", "value", "from", "flag", "environment", "meaning", show_lines=False)
+    rows = []
     for row in table():
         value = getattr(loaded.settings, row.name)
         shown = ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
-        rows.add_row(row.name, shown, loaded.sources.get(row.name, "default"), row.flag, row.variable, row.description)
-    rich.print(rows)
+        source = loaded.sources.get(row.name, "default")
+        rows.append((row.name, shown, source, row.flag, row.variable, row.description))
+    show(rows, ("setting", "value", "from", "flag", "environment", "meaning"))

@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 import msgspec
-import rich
-from rich.table import Table
 
 from mmserve import runfile
 from mmserve.cli.client import ManagementClient
 from mmserve.cli.options import load_settings, settings_options
+from mmserve.cli.tables import show
+
+# Models that the server lists at once.
+_PAGE = 100
 
 
 @click.group()
@@ -29,18 +31,16 @@ def models(context: click.Context, /, config_file: str | None, **given: Any) -> 
 @click.pass_obj
 def list_(client: ManagementClient, limit: int | None) -> None:
     """Lists the models that can be asked."""
-    rows = Table("model", "status", "from")
+    rows: list[tuple[str, str, str]] = []
     token: str | None = "0"
-    shown = 0
-    while token is not None and (limit is None or shown < limit):
-        page = client.get("/models", {"next_page_token": token, "limit": min(100, (limit or shown + 100) - shown)})
-        for model in page["models"]:
-            rows.add_row(model["modelName"], model["status"], model["modelUrl"])
-        shown += len(page["models"])
+    while token is not None and (limit is None or len(rows) < limit):
+        wanted = _PAGE if limit is None else min(_PAGE, limit - len(rows))
+        page = client.get("/models", {"next_page_token": token, "limit": wanted})
+        rows += [(model["modelName"], model["status"], model["modelUrl"]) for model in page["models"]]
         token = page.get("nextPageToken")
-    rich.print(rows)
+    show(rows, ("model", "status", "from"))
     if token is not None:
-        click.echo("there are more")
+        click.echo("there are more", err=True)
 
 
 @models.command()

@@ -12,13 +12,12 @@ from typing import Any
 
 import click
 import msgspec
-import rich
 from rich.filesize import decimal
-from rich.table import Table
 
 from mmserve import runfile
 from mmserve.cli.client import ManagementClient
 from mmserve.cli.options import load_settings, settings_options
+from mmserve.cli.tables import show
 from mmserve.config import Loaded, Settings, table
 from mmserve.errors import StartError
 
@@ -58,7 +57,12 @@ def stop(config_file: str | None, force: bool, **given: Any) -> None:
     """Stops the server when it has finished what it accepted."""
     settings = load_settings(given, config_file).settings
     running = _running(settings)
-    pidfd = os.pidfd_open(running.pid)
+    try:
+        pidfd = os.pidfd_open(running.pid)
+    except ProcessLookupError:
+        # It ended in this moment.
+        click.echo("stopped")
+        return
     try:
         if runfile.read(_run_path(settings)) != running:
             # It ended in this moment, and its pid may be another's.
@@ -87,20 +91,19 @@ def status(config_file: str | None, as_json: bool, **given: Any) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return
     states = ", ".join(f"{count} {state}" for state, count in sorted(answer["workersByState"].items()))
-    rows = Table(show_header=False)
-    for name, value in (
-        ("process", answer["pid"]),
-        ("up", f"{answer['uptime']:.0f} s"),
-        ("inference", answer["inferenceAddress"]),
-        ("management", answer["managementAddress"]),
-        ("model store", answer["modelStore"] or "none"),
-        ("models", answer["models"]),
-        ("workers", f"{answer['workers']}" + (f" ({states})" if states else "")),
-        ("started, ended", f"{answer['workersStarted']}, {answer['workersEnded']}"),
-        ("memory of the front", decimal(answer["memory"])),
-    ):
-        rows.add_row(name, str(value))
-    rich.print(rows)
+    show(
+        [
+            ("process", str(answer["pid"])),
+            ("up", f"{answer['uptime']:.0f} s"),
+            ("inference", answer["inferenceAddress"]),
+            ("management", answer["managementAddress"]),
+            ("model store", answer["modelStore"] or "none"),
+            ("models", str(answer["models"])),
+            ("workers", f"{answer['workers']}" + (f" ({states})" if states else "")),
+            ("started, ended", f"{answer['workersStarted']}, {answer['workersEnded']}"),
+            ("memory of the front", decimal(answer["memory"])),
+        ]
+    )
 
 
 def _run_path(settings: Settings) -> Path:
@@ -123,9 +126,7 @@ def _announce(running: runfile.Running) -> None:
     management = f", management at {running.management}" if running.management != running.inference else ""
     where = f" of {running.store}" if running.store is not None else ""
     number = "1 model" if running.models == 1 else f"{running.models} models"
-    click.echo(
-        f"mmserve serves {number}{where} at {running.inference}{management} (process {running.pid})"
-    )
+    click.echo(f"mmserve serves {number}{where} at {running.inference}{management} (process {running.pid})")
 
 
 def _serve(settings: Settings, ready: Any) -> None:

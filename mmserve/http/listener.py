@@ -38,8 +38,9 @@ def bind(address: str) -> socket.socket:
     try:
         family, _, _, _, sockaddr = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise StartError(f"{address}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        # The latter for what cannot be a name of a host.
+        raise StartError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(sockaddr)

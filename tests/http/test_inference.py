@@ -9,7 +9,7 @@ import pytest
 
 from tests import models_for_tests as models
 from tests.http.errors import assert_error
-from tests.servers import Server
+from tests.servers import Server, wait_until
 
 ROWS = [[1.0], [2.0]]
 ANSWER = {"predictions": [3.0, 5.0]}
@@ -49,6 +49,8 @@ def test_the_only_model_of_a_store_need_not_be_named(serve: Callable[..., Server
     server = serve(model_store=store, preload="sklearn.linear_model")
     assert server.client.post("/invocations", json=ROWS).json() == ANSWER
     models.write_archive(store / "another.tar.gz", models.linear())
+    # The store is not looked at for each request.
+    wait_until(lambda: server.client.post("/invocations", json=ROWS).status_code != 200, "the second one to be seen")
     assert_error(server.client.post("/invocations", json=ROWS), 400, "BadRequestException", TARGET, "model_name")
 
 
