@@ -19,6 +19,17 @@ class BodyReader:
         self._max_buffered = max_buffered
         self._buffered = 0
 
+    def arrived(self, request: web.BaseRequest) -> bytes | None:
+        """The body if all of it came with the headers, as small ones do, and as it is: there is nothing to wait for."""
+        content, headers = request.content, request.headers
+        if not content.is_eof() or hdrs.EXPECT in headers or hdrs.CONTENT_ENCODING in headers:
+            return None
+        connection_of(request).end_reading()
+        body: bytes = content.read_nowait()
+        if len(body) > self._max_size:
+            raise self._too_large(len(body))
+        return body
+
     async def read(self, request: web.BaseRequest) -> bytes | bytearray:
         """The body. One that is not bytes is accounted for until `release` is called with it.
 
@@ -39,7 +50,7 @@ class BodyReader:
         length = request.content_length
         headers = request.headers
         if length is not None and length > self._max_size:
-            raise PayloadTooLarge(f"The body has {length} bytes; max_request_size allows {self._max_size}.")
+            raise self._too_large(length)
         if hdrs.EXPECT in headers:
             await self._answer_expectation(request)
         if length is not None and length <= _SMALL and hdrs.CONTENT_ENCODING not in headers:
@@ -65,6 +76,9 @@ class BodyReader:
             raise
         self._buffered -= reserved - len(body)
         return body
+
+    def _too_large(self, length: int) -> PayloadTooLarge:
+        return PayloadTooLarge(f"The body has {length} bytes; max_request_size allows {self._max_size}.")
 
     def _reserve(self, size: int) -> int:
         if self._buffered + size > self._max_buffered:

@@ -77,7 +77,9 @@ class InferenceApi:
 
     async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.Response:
         headers = request.headers
-        body = await self._bodies.read(request)
+        body: bytes | bytearray | None = self._bodies.arrived(request)
+        if body is None:
+            body = await self._bodies.read(request)
         try:
             name = target.model or await self._addressed(request)
             model = self._registry.get(name) or await self._registry.find(name)

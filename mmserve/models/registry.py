@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from mmserve.errors import ModelNotFound
 from mmserve.models.model import Model
 from mmserve.models.store import DirectoryStore
+
+# Seconds for which the store is believed to hold no other model than the one it held.
+_ONLY_FOR = 1.0
 
 
 class Registry:
@@ -16,6 +20,8 @@ class Registry:
         self._models: dict[str, Model] = {}
         # Unregistered by these names: what the store has by them is served only when it is registered.
         self._withdrawn: set[str] = set()
+        self._only: str | None = None
+        self._only_until = 0.0
 
     def get(self, name: str) -> Model | None:
         """A model that has been asked for before; never touches the disk."""
@@ -36,9 +42,11 @@ class Registry:
 
     def add(self, model: Model) -> None:
         self._models[model.name] = model
+        self._only_until = 0.0
 
     def discard(self, model: Model) -> None:
         """Forgets a model as if it had not been added; one of the store is found there again."""
+        self._only_until = 0.0
         if self._models.get(model.name) is model:
             del self._models[model.name]
 
@@ -56,6 +64,9 @@ class Registry:
         return dict(sorted(found.items()))
 
     async def only(self) -> str | None:
-        """The name of the only model there is, if there is only one."""
-        names = list(await self.sources())
-        return names[0] if len(names) == 1 else None
+        """The name of the only model there is, if there is only one. The store is not read for every request."""
+        if time.monotonic() >= self._only_until:
+            names = list(await self.sources())
+            self._only = names[0] if len(names) == 1 else None
+            self._only_until = time.monotonic() + _ONLY_FOR
+        return self._only
