@@ -109,9 +109,6 @@ class Operations:
     async def _end(self, model: Model) -> None:
         queue = self._dispatcher.queue(model)
         await self._dispatcher.settle(queue)
-        # From here on no worker that ends is replaced, however many the model has asked for.
-        model.asked = ModelSettings(min_workers=0).over(model.asked)
-        self._supervisor.rescale(queue.pool, to_minimum=True)
         await self._supervisor.retire(queue.pool)
         self._dispatcher.forget(model)
 

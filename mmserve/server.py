@@ -98,10 +98,12 @@ class Server:
         """Refuses new requests from the first moment, finishes those it has, then ends every process."""
         logger.info("stopping: finishing what was accepted")
         self.api.draining = True
+        started = time.monotonic()
         if not await self.dispatcher.drain(self.settings.drain_timeout):
             logger.warning("requests were still unanswered after %s seconds", self.settings.drain_timeout)
         for listener in {self.inference, self.management}:
-            await listener.stop(1.0)
+            # What is answered is still to be read by its client, who may be slow.
+            await listener.stop(max(1.0, started + self.settings.drain_timeout - time.monotonic()))
         await self.supervisor.stop()
         logger.info("stopped")
 

@@ -55,36 +55,28 @@ class BodyReader:
             await self._answer_expectation(request)
         if length is not None and length <= _SMALL and hdrs.CONTENT_ENCODING not in headers:
             return await request.read()
-        return await self._read_large(request, length or 0)
+        return await self._read_large(request)
 
-    async def _read_large(self, request: web.BaseRequest, expected: int) -> bytearray:
+    async def _read_large(self, request: web.BaseRequest) -> bytearray:
         body = bytearray()
-        # Taken at once where it is announced, so that two halves of large bodies do not wait for each other.
-        reserved = self._reserve(expected)
         try:
             while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > self._max_size:
+                if len(body) + len(chunk) > self._max_size:
                     raise PayloadTooLarge(f"The body has more bytes than max_request_size allows ({self._max_size}).")
-                if len(body) > reserved:
-                    reserved += self._reserve(len(body) - reserved)
+                if self._buffered + len(chunk) > self._max_buffered:
+                    raise Overloaded("Too many large requests at once; max_buffered_bytes allows no more.")
+                body += chunk
+                self._buffered += len(chunk)
         except BaseException as error:
-            self._buffered -= reserved
+            self.release(body)
             if isinstance(error, web.RequestPayloadError):
                 # The last line of aiohttp's message says what, those before it that there was something.
                 raise BadRequest(f"The body cannot be read: {str(error).splitlines()[-1].strip()}.") from error
             raise
-        self._buffered -= reserved - len(body)
         return body
 
     def _too_large(self, length: int) -> PayloadTooLarge:
         return PayloadTooLarge(f"The body has {length} bytes; max_request_size allows {self._max_size}.")
-
-    def _reserve(self, size: int) -> int:
-        if self._buffered + size > self._max_buffered:
-            raise Overloaded("Too many large requests at once; max_buffered_bytes allows no more.")
-        self._buffered += size
-        return size
 
     async def _answer_expectation(self, request: web.BaseRequest) -> None:
         if request.headers[hdrs.EXPECT].lower() != "100-continue":

@@ -61,10 +61,9 @@ class Dispatcher:
         queue = self._queues.get(model.key) or self.queue(model)
         pool = queue.pool
         now = self._loop.time()
+        if pool.failure is not None and now < pool.failure.retry_at and not pool.serving:
+            raise pool.failure.error
         if not pool.workers:
-            failure = pool.failure
-            if failure is not None and now < failure.retry_at:
-                raise failure.error
             self._supervisor.wake(pool)
         if len(queue.waiting) >= pool.settings.job_queue_size:
             raise QueueFull(
@@ -156,7 +155,10 @@ class Dispatcher:
         """A worker has ended, perhaps because fewer were asked for: what still waits needs one."""
         queue = self._queues.get(pool.model.key)
         if queue is not None and queue.waiting and not pool.serving:
-            self._supervisor.wake(pool)
+            if pool.failure is not None and self._loop.time() < pool.failure.retry_at:
+                self.pool_failed(pool, pool.failure.error)
+            else:
+                self._supervisor.wake(pool)
         self._idle.set()
 
     def pool_failed(self, pool: Pool, error: ServingError) -> None:

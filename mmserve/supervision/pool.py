@@ -45,6 +45,8 @@ class Pool:
         self.idle: list[Worker] = []
         # A request has come, or somebody asked for the model to be loaded.
         self.awake = False
+        # Its model has been taken away: nothing is started any more.
+        self.retired = False
         self.failure: LoadFailure | None = None
         self.preparing: asyncio.Task[None] | None = None
         # Set whenever a worker became ready, failed or ended.
@@ -52,7 +54,7 @@ class Pool:
 
     @property
     def desired(self) -> int:
-        return max(self.settings.min_workers, 1 if self.awake else 0)
+        return 0 if self.retired else max(self.settings.min_workers, 1 if self.awake else 0)
 
     @property
     def serving(self) -> list[Worker]:

@@ -129,8 +129,8 @@ class Supervisor:
         return True
 
     async def retire(self, pool: Pool) -> None:
-        """Ends all workers of a pool; those that are busy finish their batch first."""
-        pool.awake = False
+        """Ends all workers of a pool for good; those that are busy finish their batch first."""
+        pool.retired = True
         for worker in pool.serving:
             self._retire(pool, worker)
         while pool.workers:

@@ -36,10 +36,6 @@ def write_counted(directory: Path, loads: Path, rest: str) -> Path:
     return models.write_model(directory, files={"model.py": f"open({str(loads)!r}, 'a').write('x\\n')\n{rest}\n"})
 
 
-def wait_for_end_of_workers(server: Server, model: str) -> None:
-    wait_until(lambda: not server.describe(model)["workers"], "the end of the worker that could not load")
-
-
 def count(loads: Path) -> int:
     return len(loads.read_text().splitlines()) if loads.exists() else 0
 
@@ -134,7 +130,6 @@ def test_it_is_not_loaded_at_every_request(server: Server, store: Path, tmp_path
     write_counted(store / "broken", loads, "raise RuntimeError('broken')")
     assert_error(server.predict("broken", [[1.0]]), 424, "RuntimeError", "broken")
     failed_at = time.monotonic()
-    wait_for_end_of_workers(server, "broken")
     while time.monotonic() < failed_at + BACKOFF / 2:
         start = time.monotonic()
         assert_error(server.predict("broken", [[1.0]]), 424, "RuntimeError", "broken")
@@ -156,7 +151,6 @@ def test_it_is_tried_again_later_and_served_once_it_is_mended(server: Server, st
     directory = write_counted(store / "mended", loads, "raise RuntimeError('broken')")
     assert_error(server.predict("mended", [[1.0]]), 424, "RuntimeError")
     failed_at = time.monotonic()
-    wait_for_end_of_workers(server, "mended")
     write_counted(directory, loads, "def handle(inputs): pass")
     wait_until(lambda: server.predict("mended", [[1.0]]).status_code == 204, "a second try", deadline=10)
     assert time.monotonic() - failed_at > BACKOFF / 2

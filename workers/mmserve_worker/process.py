@@ -68,9 +68,10 @@ def set_title(title: str) -> None:
     The kernel shows the bytes between two addresses of this process's own memory; they are written over. A title
     longer than the original command line is cut.
     """
-    with open("/proc/self/stat", encoding="ascii") as stat:
-        # The fields after the process name, which may itself hold spaces; 48 and 49 of proc(5) are these.
-        fields = stat.read().rpartition(")")[2].split()
+    stat = os.open("/proc/self/stat", os.O_RDONLY)
+    # The fields after the process name, which may itself hold spaces; 48 and 49 of proc(5) are these.
+    fields = os.read(stat, 4096).rpartition(b")")[2].split()
+    os.close(stat)
     start, end = int(fields[45]), int(fields[46])
     room = end - start
     if start and room > 1:
@@ -91,5 +92,7 @@ def close_all_but(kept: Iterable[int]) -> None:
 def become_victim(nice: int, oom_score: int) -> None:
     """Lowers this process's priority, and has the kernel's out-of-memory killer prefer it to the front."""
     os.nice(nice)
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
-        score.write(str(oom_score))
+    # Not open(): what it touches on its way is 0.7 MB of pages that are then no longer shared with the template.
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"%d" % oom_score)
+    os.close(score)

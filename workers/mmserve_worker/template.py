@@ -65,8 +65,8 @@ class Template:
         if not self._import([*preload, *_OWN_MODULES]):
             return
         _fill_caches()
-        # What is frozen is never visited by a collector, so that a child's collections do not copy the pages.
-        gc.collect()
+        # What is frozen is never visited by a collector, so that a child's collections do not copy the pages. Nothing
+        # is collected before: the holes that this would leave are filled by the children, each with its own copy.
         gc.freeze()
         control.send(self._control, {"ready": True})
         while (received := control.receive(self._control)) is not None:

@@ -8,6 +8,10 @@ from typing import TextIO
 
 logger = logging.getLogger("mmserve.model")
 
+# Rows as arrays are welcome to a model fitted on a data frame; their order and number are what counts. Said at the
+# import, which is the template's, and not by each worker, whom it would cost 0.3 MB of shared pages.
+warnings.filterwarnings("ignore", message="X does not have valid feature names")
+
 
 def log_each_once(model: str) -> None:
     """From here on the process logs a warning once for each place that warns, however its text varies.
@@ -31,5 +35,3 @@ def log_each_once(model: str) -> None:
             logger.warning("model %s: %s: %s", model, category.__name__, message)
 
     warnings.showwarning = show
-    # Rows as arrays are welcome to a model fitted on a data frame; their order and number are what counts.
-    warnings.filterwarnings("ignore", message="X does not have valid feature names")
