@@ -100,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     worker_nice: Annotated[
         int, Meta(ge=0, le=19, description="How far below the front's priority workers run (nice).")
     ] = 5
+    worker_environment: Annotated[
+        tuple[str, ...], Meta(description="Environment variables that workers get beside PATH, LANG and the like.")
+    ] = ()
     preload: Annotated[
         tuple[str, ...], Meta(description="Modules that the template imports before anything was learned.")
     ] = _PRELOAD

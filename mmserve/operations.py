@@ -31,6 +31,8 @@ class Operations:
         self._registry = registry
         self._dispatcher = dispatcher
         self._supervisor = supervisor
+        # What has to be finished even if the caller who asked for it goes away.
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool) -> Model:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
@@ -101,12 +103,18 @@ class Operations:
         failure = pool.failure
         while pool.ready != pool.desired or len(pool.workers) != pool.desired:
             if pool.failure is not None and pool.failure is not failure:
-                raise pool.failure.error
+                raise pool.failure.error()
             if self._registry.get(pool.model.name) is not pool.model:
                 raise Conflict(f"Model {pool.model.name} was unregistered meanwhile.")
             await pool.changed.wait()
 
     async def _end(self, model: Model) -> None:
+        task = asyncio.get_running_loop().create_task(self._finish(model))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _finish(self, model: Model) -> None:
         queue = self._dispatcher.queue(model)
         await self._dispatcher.settle(queue)
         await self._supervisor.retire(queue.pool)

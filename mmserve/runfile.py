@@ -41,7 +41,7 @@ class RunFile:
     """A server's hold on its run file."""
 
     def __init__(self, file: Path) -> None:
-        _make_directory(file.parent)
+        make_directory(file.parent)
         self._file = file
         self._opened = _hold(file)
         # What a killed server has left in it must not be taken for this one's.
@@ -88,25 +88,32 @@ def _is_at(file: Path, opened: IO[bytes]) -> bool:
         return False
 
 
-def _make_directory(directory: Path) -> None:
-    """Others must not be able to put files where commands look for servers to stop."""
+def make_directory(directory: Path) -> None:
+    """A directory for run files and logs. Raises StartError if there is one that others have a hand in."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = directory.stat()
     except OSError as error:
         raise StartError(f"runtime_dir {directory}: {error.strerror}") from error
-    if status.st_uid != os.getuid() or status.st_mode & stat.S_IWOTH:
-        raise StartError(f"runtime_dir {directory}: belongs to another user, or others may write to it.")
+    _check_directory(directory)
+
+
+def _check_directory(directory: Path) -> None:
+    """Others must not be able to say which process is the server, or where its log goes."""
+    status = directory.lstat()
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or shared:
+        raise StartError(f"runtime_dir {directory}: is not a directory that is yours, and that you alone may write to.")
 
 
 def read(file: Path) -> Running | None:
-    """The server that holds this run file now, or None."""
+    """The server that holds this run file now, or None. Raises StartError if it may be somebody else's."""
     try:
+        _check_directory(file.parent)
         with file.open("rb") as opened:
             try:
                 fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return msgspec.json.decode(opened.read(), type=Running)
-    except (FileNotFoundError, PermissionError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, msgspec.DecodeError):
         pass
     return None

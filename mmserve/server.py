@@ -36,6 +36,8 @@ logger = logging.getLogger("mmserve")
 
 # DJL Serving's default, in seconds.
 _MAX_IDLE_TIME = 60.0
+# Seconds that answers still have to be sent when nothing more is waited for. (To aiohttp, 0 is for ever.)
+_CUT_OFF = 0.1
 # What a frame holds beside the bodies.
 _FRAME_ROOM = 1024 * 1024
 
@@ -57,20 +59,25 @@ class Server:
         self._started_at = time.time()
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Serves until SIGTERM or SIGINT, then finishes what was accepted."""
-        stop = asyncio.Event()
+        """Serves until it is told to stop, then finishes what was accepted; told again, it finishes nothing more."""
+        told, told_again = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, lambda: told_again.set() if told.is_set() else told.set())
         await self.start()
         ready()
-        await stop.wait()
-        await self.stop()
+        await told.wait()
+        await self.stop(told_again)
 
     async def start(self) -> None:
         settings = self.settings
         self.registry = Registry(self.store)
-        self.template = Template(settings.preload, nice=settings.worker_nice, log_level=settings.log_level)
+        self.template = Template(
+            settings.preload,
+            nice=settings.worker_nice,
+            log_level=settings.log_level,
+            environment=settings.worker_environment,
+        )
         capacity = settings.max_request_size + _FRAME_ROOM
         self.supervisor = Supervisor(
             self.template,
@@ -94,18 +101,29 @@ class Server:
         if self.management is not self.inference:
             await self.management.start(management.handle, settings)
 
-    async def stop(self) -> None:
+    async def stop(self, at_once: asyncio.Event) -> None:
         """Refuses new requests from the first moment, finishes those it has, then ends every process."""
         logger.info("stopping: finishing what was accepted")
         self.api.draining = True
-        started = time.monotonic()
+        finishing = asyncio.create_task(self._finish())
+        hurry = asyncio.create_task(at_once.wait())
+        await asyncio.wait({finishing, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (finishing, hurry):
+            task.cancel()
+        await asyncio.gather(finishing, hurry, return_exceptions=True)
+        for listener in {self.inference, self.management}:
+            await listener.stop(_CUT_OFF)
+        await self.supervisor.stop()
+        logger.info("stopped")
+
+    async def _finish(self) -> None:
+        """Answers what was accepted, and lets clients read their answers, for as long as is allowed."""
+        deadline = time.monotonic() + self.settings.drain_timeout
         if not await self.dispatcher.drain(self.settings.drain_timeout):
             logger.warning("requests were still unanswered after %s seconds", self.settings.drain_timeout)
         for listener in {self.inference, self.management}:
             # What is answered is still to be read by its client, who may be slow.
-            await listener.stop(max(1.0, started + self.settings.drain_timeout - time.monotonic()))
-        await self.supervisor.stop()
-        logger.info("stopped")
+            await listener.stop(max(1.0, deadline - time.monotonic()))
 
     async def status(self) -> Mapping[str, Any]:
         """How the server as a whole is doing, for `GET /status`."""

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 from mmserve.config import Loaded, load, table
-from mmserve.errors import StartError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,8 +27,5 @@ def settings_options(*names: str) -> Callable[[Command], Command]:
 
 
 def load_settings(given: Mapping[str, Any], config_file: str | None) -> Loaded:
-    """The settings, with what was given on the command line; ends the command in one line if one is not valid."""
-    try:
-        return load({name: value for name, value in given.items() if value is not None}, file=config_file)
-    except StartError as error:
-        raise click.ClickException(str(error)) from error
+    """The settings, with what was given on the command line."""
+    return load({name: value for name, value in given.items() if value is not None}, file=config_file)

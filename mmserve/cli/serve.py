@@ -42,10 +42,7 @@ def start(config_file: str | None, foreground: bool, ready_fd: int | None, **giv
     if ready_fd is not None:
         _serve_for(loaded.settings, ready_fd)
     elif foreground:
-        try:
-            _serve(loaded.settings, _announce)
-        except StartError as error:
-            raise click.ClickException(str(error)) from error
+        _serve(loaded.settings, _announce)
     else:
         _announce(_start_in_background(loaded, config_file))
 
@@ -180,10 +177,11 @@ def _start_in_background(loaded: Loaded, config_file: str | None) -> runfile.Run
             arguments.append(f"{row.flag}={','.join(value) if isinstance(value, tuple) else value}")
     reading, writing = os.pipe()
     try:
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        runfile.make_directory(log.parent)
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mmserve", "start", f"--ready-fd={writing}", *arguments],
+                # Nothing is imported from the directory that the command happens to run in.
+                [sys.executable, "-P", "-m", "mmserve", "start", f"--ready-fd={writing}", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

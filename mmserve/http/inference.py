@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
+from mmserve.errors import BadRequest, DeadlineExceeded, MethodNotAllowed, NotFound, ServingError
 from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
 from mmserve.http.connection import connection_of
 from mmserve.http.model_headers import response_headers
 from mmserve.models.archive import name_of
+from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.request import Request
@@ -81,15 +82,15 @@ class InferenceApi:
         if body is None:
             body = await self._bodies.read(request)
         try:
-            name = target.model or await self._addressed(request)
-            model = self._registry.get(name) or await self._registry.find(name)
+            deadline = self._loop.time() + self._timeout
+            model = self._registry.get(target.model or "") or await self._find(request, target)
             waiting = Request(
                 body,
                 headers.get(hdrs.CONTENT_TYPE, ""),
                 headers.get(hdrs.ACCEPT, ""),
                 target.method,
                 headers,
-                self._loop.time() + self._timeout,
+                deadline,
                 self._loop.create_future(),
             )
             self._dispatcher.submit(model, waiting)
@@ -113,6 +114,14 @@ class InferenceApi:
                 self._targets.clear()
             self._targets[request.raw_path] = target
         return target
+
+    async def _find(self, request: web.BaseRequest, target: Target) -> Model:
+        """The model of a request if it has not been asked for before, or is not named by the path."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._registry.find(target.model or await self._addressed(request))
+        except TimeoutError:
+            raise DeadlineExceeded("The deadline passed while the model store was read.") from None
 
     async def _addressed(self, request: web.BaseRequest) -> str:
         """The model of a request whose path names none."""

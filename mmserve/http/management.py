@@ -191,8 +191,8 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
     }
     if pool.failure is not None:
         described["failure"] = {
-            "type": pool.failure.error.error_type,
-            "message": str(pool.failure.error),
+            "type": pool.failure.error_type,
+            "message": pool.failure.message,
             "traceback": pool.failure.traceback,
             "attempts": pool.failure.attempts,
         }

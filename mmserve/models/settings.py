@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+# More workers than this for one model are a typing error too: they are started as soon as they are asked for.
+MAX_WORKERS = 1_000
 # More calls than this in one batch is a typing error, not a wish.
 MAX_BATCH_SIZE = 10_000
 
@@ -93,7 +95,7 @@ def _settings(
     batch_size_keys: tuple[str, ...],
 ) -> ModelSettings:
     return ModelSettings(
-        min_workers=_whole(said, min_workers_keys, at_least=0, at_most=max_workers),
+        min_workers=_whole(said, min_workers_keys, at_least=0, at_most=min(max_workers or MAX_WORKERS, MAX_WORKERS)),
         max_workers=max_workers,
         batch_size=_whole(said, batch_size_keys, at_least=1, at_most=MAX_BATCH_SIZE),
         max_batch_delay_ms=_time(said, "max_batch_delay", "milliseconds"),

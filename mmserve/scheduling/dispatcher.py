@@ -10,15 +10,15 @@ import json
 import logging
 from typing import Any
 
-from mmserve.errors import ModelFailed, PayloadTooLarge, QueueFull, ServingError, Stopping
+from mmserve.errors import ModelFailed, PayloadTooLarge, QueueFull, Stopping
 from mmserve.models.model import Model
 from mmserve.scheduling.queue import Batch, ModelQueue, fail_late
 from mmserve.scheduling.request import Answer, Request
-from mmserve.supervision.pool import Pool
+from mmserve.supervision.pool import LoadFailure, Pool
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.worker import Exit, Worker
 from mmserve_worker import batch
-from mmserve_worker.channel import Frame, FrameTooLarge, Kind
+from mmserve_worker.channel import ChannelError, Frame, FrameTooLarge, Kind
 
 logger = logging.getLogger("mmserve.scheduling")
 
@@ -62,15 +62,16 @@ class Dispatcher:
         pool = queue.pool
         now = self._loop.time()
         if pool.failure is not None and now < pool.failure.retry_at and not pool.serving:
-            raise pool.failure.error
-        if not pool.workers:
-            self._supervisor.wake(pool)
+            raise pool.failure.error()
         if len(queue.waiting) >= pool.settings.job_queue_size:
             raise QueueFull(
                 f"{len(queue.waiting)} requests wait for model {model.name}, as many as its job_queue_size allows."
             )
         request.queued_at = now
         queue.waiting.append(request)
+        if not pool.workers:
+            # Only now that the request waits: it is told if no worker can be had.
+            self._supervisor.wake(pool)
         if pool.idle and not queue.due:
             # Not at once: what else has arrived in this turn of the event loop makes a batch with it.
             queue.due = True
@@ -100,7 +101,7 @@ class Dispatcher:
 
     async def settle(self, queue: ModelQueue) -> None:
         """Waits until a queue, to which nothing is submitted any more, is empty and its batches are answered."""
-        while queue.waiting or any(worker.held is not None for worker in queue.pool.workers):
+        while queue.waiting or any(_unanswered(worker) for worker in queue.pool.workers):
             self._idle.clear()
             await self._idle.wait()
 
@@ -109,6 +110,8 @@ class Dispatcher:
 
     def worker_answered(self, worker: Worker, frame: Frame) -> None:
         held: Batch = worker.held
+        if frame.batch_id != held.id:
+            raise ChannelError(f"answers to batch {frame.batch_id} from a worker that has batch {held.id}")
         answers = [_answer(part) for part in batch.read(frame.payload, frame.parts)]
         worker.channel.release()
         requests = held.requests[held.answered : held.answered + len(answers)]
@@ -146,9 +149,8 @@ class Dispatcher:
                 message = f"The worker {end} while it answered this request, as did the one before it."
                 request.future.set_exception(ModelFailed("WorkerDiedException", message))
         queue.give_back(again)
-        if again:
-            self._supervisor.wake(queue.pool)
-            self._dispatch(queue)
+        # To another worker if there is one; otherwise `worker_gone` sees to them.
+        self._dispatch(queue)
         self._idle.set()
 
     def worker_gone(self, pool: Pool) -> None:
@@ -156,18 +158,18 @@ class Dispatcher:
         queue = self._queues.get(pool.model.key)
         if queue is not None and queue.waiting and not pool.serving:
             if pool.failure is not None and self._loop.time() < pool.failure.retry_at:
-                self.pool_failed(pool, pool.failure.error)
+                self.pool_failed(pool, pool.failure)
             else:
                 self._supervisor.wake(pool)
         self._idle.set()
 
-    def pool_failed(self, pool: Pool, error: ServingError) -> None:
+    def pool_failed(self, pool: Pool, failure: LoadFailure) -> None:
         """No worker could be had: those who wait for one are told why."""
         queue = self._queues.get(pool.model.key)
         if queue is not None:
             for request in queue.waiting:
                 if not request.future.done():
-                    request.future.set_exception(error)
+                    request.future.set_exception(failure.error())
             queue.waiting.clear()
         self._idle.set()
 
@@ -208,16 +210,15 @@ class Dispatcher:
         try:
             batch.write(worker.channel, parts)
         except FrameTooLarge as error:
-            # Headers that a model with code gets beside the body are all that can have been underestimated.
+            # Metas can be long, and are not looked at before.
             queue.pool.idle.append(worker)
-            first, *others = taken.requests
-            queue.give_back(others)
-            first.future.set_exception(PayloadTooLarge(f"The request is too large with its headers: {error}."))
+            self._send_less(queue, taken.requests, error)
             return
         self._batch_ids = (self._batch_ids + 1) & 0xFFFFFFFF
+        taken.id = self._batch_ids
         worker.channel.send(
             Kind.BATCH,
-            batch_id=self._batch_ids,
+            batch_id=taken.id,
             model_key=queue.model.key,
             parts=len(parts),
             deadline=max(request.deadline for request in taken.requests),
@@ -225,8 +226,16 @@ class Dispatcher:
         worker.occupy(taken)
         self._held.add(worker)
 
+    def _send_less(self, queue: ModelQueue, requests: list[Request], error: FrameTooLarge) -> None:
+        half = len(requests) // 2
+        if half:
+            queue.give_back(requests[half:])
+            self._send(queue.pool.idle.pop(), queue, Batch(requests[:half]))
+        else:
+            requests[0].future.set_exception(PayloadTooLarge(f"The request is too large with its headers: {error}."))
+
     def _busy(self) -> bool:
-        return bool(self._held) or any(queue.waiting for queue in self._queues.values())
+        return any(map(_unanswered, self._held)) or any(queue.waiting for queue in self._queues.values())
 
     def _tick(self) -> None:
         """Answers what is late, as long as anything is waiting or held."""
@@ -239,9 +248,14 @@ class Dispatcher:
             for request in worker.held.requests:
                 if request.deadline <= now:
                     fail_late(request)
-        if self._busy():
+        if self._held or self._busy():
             self._ticking = self._loop.call_later(_DEADLINE_TICK, self._tick)
         self._idle.set()
+
+
+def _unanswered(worker: Worker) -> bool:
+    """Whether somebody still waits for what a worker holds."""
+    return worker.held is not None and not all(request.future.done() for request in worker.held.requests)
 
 
 def _answer(part: batch.PartView) -> Answer | ModelFailed:

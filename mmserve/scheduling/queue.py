@@ -20,6 +20,7 @@ class Batch:
 
     requests: list[Request]
     answered: int = 0
+    id: int = 0
 
 
 class ModelQueue:
@@ -50,7 +51,7 @@ class ModelQueue:
         return Batch(requests)
 
     def give_back(self, requests: list[Request]) -> None:
-        """Puts requests that a worker died of back to where they were taken from."""
+        """Puts requests back to where they were taken from."""
         self.waiting.extendleft(reversed(requests))
 
     def expire(self, now: float) -> None:

@@ -12,12 +12,15 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from mmserve_worker import control
 from mmserve_worker.channel import ChannelFiles
 
+# What a template and its workers get of the server's environment: nothing that could be a secret of the server's.
+_PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"})
+_PASSED_ON_PREFIXES = ("LC_", "LD_LIBRARY_PATH", "MALLOC_", "MMSERVE_", "PYTHON")
 # One thread for each native library: a template must be single-threaded, and a worker has one core to itself.
 _ONE_THREAD = {
     name: "1"
@@ -111,9 +114,12 @@ class Generation:
             self.close()
             self._owner.generation_ended(self)
             return
-        message, descriptors = received
-        if "pid" in message and "forked" not in message:
-            # A child of this process that it has not reaped: the pid is still its own.
+        message, _ = received
+        if "forked" in message:
+            self._forked(message["forked"], message["pid"])
+        elif "failed" in message:
+            self._owner.generation_forked(self, message["failed"], message["error"])
+        elif "pid" in message:
             self.pid = message["pid"]
             self._pidfd = os.pidfd_open(self.pid)
             self._loop.add_reader(self._pidfd, self._reap)
@@ -121,14 +127,23 @@ class Generation:
             self.importing = message["importing"]
         elif "unfit" in message:
             self.unfit = True
-        elif "ready" in message:
+        else:
             self.ready = True
             self._owner.generation_ready(self)
-        elif "forked" in message:
-            forked = Forked(message["pid"], descriptors[0])
-            self._owner.generation_forked(self, message["forked"], forked)
-        else:
-            self._owner.generation_forked(self, message["failed"], message["error"])
+
+    def _forked(self, worker_id: int, pid: int) -> None:
+        """Told twice, by the worker and by the template, lest one of them dies before it can."""
+        if worker_id not in self.asked:
+            return
+        # The pid cannot be another's: the process is a child of this one, which has not reaped it.
+        try:
+            forked: Forked | str = Forked(pid, os.pidfd_open(pid))
+        except OSError as error:
+            # Out of descriptors: without one there is no worker.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            forked = f"no descriptor for a worker: {error.strerror}"
+        self._owner.generation_forked(self, worker_id, forked)
 
     def _reap(self) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -137,8 +152,11 @@ class Generation:
         self._pidfd = -1
 
 
-def spawn(preload: Sequence[str], owner: Owner, *, log_level: str) -> Generation:
-    """The first generation: a new interpreter. Its imports take a second or two."""
+def spawn(preload: Sequence[str], owner: Owner, *, log_level: str, environment: Collection[str]) -> Generation:
+    """The first generation: a new interpreter. Its imports take a second or two. Raises OSError.
+
+    `environment` names variables that it gets beside the usual ones.
+    """
     ours, theirs = control.socket_pair()
     with theirs:
         theirs.set_inheritable(True)
@@ -157,7 +175,15 @@ def spawn(preload: Sequence[str], owner: Owner, *, log_level: str) -> Generation
                 "--preload",
                 *preload,
             ],
-            {**os.environ, **_ONE_THREAD},
+            {**_environment(environment), **_ONE_THREAD},
             setpgroup=0,
         )
     return Generation(ours, preload, owner)
+
+
+def _environment(named: Collection[str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name in named or name.startswith(_PASSED_ON_PREFIXES)
+    }

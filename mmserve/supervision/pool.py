@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from mmserve.errors import ServingError
+from mmserve.errors import ModelFailed, ServingError
 from mmserve.models.model import EffectiveSettings, Model
 from mmserve.supervision.worker import Worker, WorkerState
 
@@ -18,7 +18,9 @@ _LONGEST_BACKOFF = 60.0
 class LoadFailure:
     """Why a model has no worker. Until `retry_at` (monotonic) nobody tries again."""
 
-    error: ServingError
+    status: int
+    error_type: str
+    message: str
     traceback: str
     attempts: int
     retry_at: float
@@ -27,14 +29,22 @@ class LoadFailure:
     def after(cls, earlier: LoadFailure | None, error: ServingError, traceback: str, now: float) -> LoadFailure:
         if earlier is not None and now < earlier.retry_at:
             # Another worker of those that were started together.
-            return cls(error, traceback, earlier.attempts, earlier.retry_at)
-        attempts = 1 if earlier is None else earlier.attempts + 1
-        backoff = min(_FIRST_BACKOFF * 2 ** (attempts - 1), _LONGEST_BACKOFF)
-        return cls(error, traceback, attempts, now + backoff)
+            attempts, retry_at = earlier.attempts, earlier.retry_at
+        else:
+            attempts = 1 if earlier is None else earlier.attempts + 1
+            retry_at = now + min(_FIRST_BACKOFF * 2 ** (attempts - 1), _LONGEST_BACKOFF)
+        return cls(error.status, error.error_type, str(error), traceback, attempts, retry_at)
+
+    def error(self) -> ModelFailed:
+        """An exception of its own for each caller: one that is raised again and again holds on to all their frames."""
+        return ModelFailed(self.error_type, self.message, status=self.status)
 
 
 class Pool:
-    """What should run for a model, what does, and what went wrong. The supervisor alone changes it."""
+    """What should run for a model, what does, and what went wrong.
+
+    Changed by the supervisor, but for `idle`, from which the dispatcher takes the worker that it gives a batch to.
+    """
 
     def __init__(self, model: Model, defaults: EffectiveSettings) -> None:
         self.model = model
@@ -48,6 +58,8 @@ class Pool:
         # Its model has been taken away: nothing is started any more.
         self.retired = False
         self.failure: LoadFailure | None = None
+        # Workers that died before they had answered anything, since one answered.
+        self.early_deaths = 0
         self.preparing: asyncio.Task[None] | None = None
         # Set whenever a worker became ready, failed or ended.
         self.changed = asyncio.Event()

@@ -14,9 +14,9 @@ import asyncio
 import itertools
 import json
 import logging
-import struct
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from mmserve.errors import ModelFailed, ServingError
@@ -24,13 +24,16 @@ from mmserve.models.model import Content, EffectiveSettings, Model
 from mmserve.supervision.pool import LoadFailure, Pool
 from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Exit, Worker, WorkerState
-from mmserve_worker import channel
-from mmserve_worker.channel import ChannelError, Frame, Kind
+from mmserve_worker.channel import Channel, Frame, Kind
 
 logger = logging.getLogger("mmserve.supervision")
 
 # Seconds between two looks at what no event tells: memory of past large payloads that can be given back.
 _TICK = 1.0
+# Archives that are unpacked at one time.
+_PREPARING_THREADS = 4
+# A model of which so many workers have died early is not started again at once.
+_MOST_EARLY_DEATHS = 3
 # Seconds that a worker has to end after it was asked to.
 _STOP_TIMEOUT = 5.0
 
@@ -46,7 +49,7 @@ class WorkerEvents(Protocol):
 
     def worker_gone(self, pool: Pool) -> None: ...
 
-    def pool_failed(self, pool: Pool, error: ServingError) -> None: ...
+    def pool_failed(self, pool: Pool, failure: LoadFailure) -> None: ...
 
 
 class Supervisor:
@@ -66,6 +69,8 @@ class Supervisor:
         self._defaults = defaults
         self._capacity = channel_capacity
         self._events: WorkerEvents | None = None
+        # Of its own, so that large archives on slow disks hold up nothing but each other.
+        self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
         self._ids = itertools.count(1)
         self._workers: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,7 +116,8 @@ class Supervisor:
         missing = pool.desired - len(serving)
         if missing > 0 and not self._stopping:
             for _ in range(missing):
-                self._start_worker(pool)
+                if not self._start_worker(pool):
+                    break
         elif missing < 0:
             # Idle ones first, and of these the least recently used.
             order = [*pool.idle, *(worker for worker in serving if worker not in pool.idle)]
@@ -120,19 +126,27 @@ class Supervisor:
 
     def free(self, worker: Worker) -> bool:
         """The worker has finished its batch. Says whether it may be given another."""
+        pool = worker.pool
+        if worker.answered and (pool.failure is not None or pool.early_deaths):
+            # Only now it is known that it serves.
+            pool.failure = None
+            pool.early_deaths = 0
         if worker.ended:
             return False
         if worker.retiring:
             self._stop_worker(worker)
             return False
-        worker.pool.idle.append(worker)
+        pool.idle.append(worker)
         return True
 
     async def retire(self, pool: Pool) -> None:
-        """Ends all workers of a pool for good; those that are busy finish their batch first."""
+        """Ends all workers of a pool for good. Nobody waits for what one may still be busy with."""
         pool.retired = True
         for worker in pool.serving:
             self._retire(pool, worker)
+        for worker in list(pool.workers):
+            if worker.state is WorkerState.BUSY:
+                worker.abort()
         while pool.workers:
             await pool.changed.wait()
 
@@ -153,19 +167,21 @@ class Supervisor:
             # Whoever does not end by itself is killed after a while, see _stop_worker.
             await next(iter(self._workers)).pool.changed.wait()
         self._template.stop()
+        self._preparing.shutdown(wait=False, cancel_futures=True)
 
-    def _start_worker(self, pool: Pool) -> None:
+    def _start_worker(self, pool: Pool) -> bool:
         try:
-            files = channel.create(self._capacity)
+            ours = Channel.create(self._capacity)
         except OSError as error:
-            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error}"), "")
-            return
-        worker = Worker(next(self._ids), pool, files)
+            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error.strerror}"), "")
+            return False
+        worker = Worker(next(self._ids), pool, ours)
         pool.workers.add(worker)
         self._workers.add(worker)
         task = self._loop.create_task(self._bring_up(worker))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _bring_up(self, worker: Worker) -> None:
         pool = worker.pool
@@ -207,7 +223,7 @@ class Supervisor:
 
     async def _prepare_content(self, pool: Pool) -> None:
         try:
-            pool.model.content = await self._loop.run_in_executor(None, self._prepare, pool.model)
+            pool.model.content = await self._loop.run_in_executor(self._preparing, self._prepare, pool.model)
         finally:
             pool.preparing = None
         pool.refresh_settings()
@@ -249,9 +265,8 @@ class Supervisor:
                     self._read_loading(worker, frame)
         except BlockingIOError:
             return
-        except (ChannelError, ValueError, struct.error) as error:
-            # Native code in a model can write anywhere, the channel included.
-            logger.error("model %s: worker %d is ended: %s", worker.pool.model.name, worker.pid, error)
+        except Exception:  # native code in a model can write anywhere, the channel included
+            logger.exception("model %s: worker %d is ended: it has sent nonsense", worker.pool.model.name, worker.pid)
             worker.kill()
 
     def _read_loading(self, worker: Worker, frame: Frame) -> None:
@@ -260,7 +275,6 @@ class Supervisor:
         pool = worker.pool
         if frame.kind == Kind.LOADED:
             self._template.learn(message["modules"])
-            pool.failure = None
             worker.loaded()
             pool.notify()
             if self.free(worker):
@@ -278,7 +292,7 @@ class Supervisor:
         pool.awake = False
         pool.notify()
         if not pool.serving:
-            self.events.pool_failed(pool, error)
+            self.events.pool_failed(pool, pool.failure)
 
     def _ended(self, worker: Worker) -> None:
         """The process has ended: what it had published still counts, what it held is lost."""
@@ -295,15 +309,22 @@ class Supervisor:
         self._forget(worker)
         if state is not WorkerState.STOPPING:
             logger.warning("model %s: worker %d %s", pool.model.name, worker.pid, end)
-            if state is WorkerState.LOADING:
-                message = f"The worker {end} while it loaded the model."
-                self._fail(pool, ModelFailed("WorkerDiedException", message), "")
-            elif held is not None:
-                self.events.worker_lost(worker, held, end, taken=taken)
+            if not worker.answered:
+                self._died_early(pool, end)
+        if held is not None:
+            self.events.worker_lost(worker, held, end, taken=taken)
         if not self._stopping:
-            if pool.failure is None:
+            if pool.failure is None or time.monotonic() >= pool.failure.retry_at:
                 self.reconcile(pool)
             self.events.worker_gone(pool)
+
+    def _died_early(self, pool: Pool, end: Exit) -> None:
+        """Once or twice may have been anything; a model that does so again and again is at fault."""
+        pool.early_deaths += 1
+        if pool.early_deaths >= _MOST_EARLY_DEATHS:
+            pool.early_deaths = 0
+            message = f"The worker {end} before it had answered anything, as did those before it."
+            self._fail(pool, ModelFailed("WorkerDiedException", message), "")
 
     def _tick(self) -> None:
         self._ticking = self._loop.call_later(_TICK, self._tick)

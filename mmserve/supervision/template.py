@@ -11,8 +11,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Sequence
 
 from mmserve.errors import ModelFailed
 from mmserve.supervision.generation import Fork, Forked, Generation, spawn
@@ -24,18 +24,24 @@ logger = logging.getLogger("mmserve.supervision")
 _MAX_ASKED = 4
 # Modules are collected for this long before a next generation is made, in seconds: models come in groups.
 _LEARNING_DELAY = 0.2
-# A template that died before it was ready is started again after this many seconds; after so many tries in a row,
-# those who wait for workers are told.
+# A template that dies is started again at once, and after this many seconds if it has forked nothing since the last
+# time. After so many deaths in a row those who wait for workers are told, and what was learned is not trusted.
 _RESTART_DELAY = 0.5
 _PATIENCE = 3
+# A module whose import ends the process twice is not imported again; once may have been anything.
+_MOST_DEATHS_OF_A_MODULE = 2
 
 
 class Template:
-    def __init__(self, preload: Sequence[str], *, nice: int, log_level: str) -> None:
+    """`environment` names variables that workers get of the server's environment beside the usual ones."""
+
+    def __init__(self, preload: Sequence[str], *, nice: int, log_level: str, environment: Collection[str] = ()) -> None:
         self._loop = asyncio.get_running_loop()
+        self._configured = preload
         self._preload = list(preload)
         self._nice = nice
         self._log_level = log_level
+        self._environment = environment
         self._waiting: deque[Fork] = deque()
         self._current: Generation | None = None
         self._candidate: Generation | None = None
@@ -43,9 +49,11 @@ class Template:
         # Learned and not yet imported by any generation; a dict for its order.
         self._learned: dict[str, None] = {}
         self._unfit: set[str] = set()
+        self._died_of: Counter[str] = Counter()
         self._learning: asyncio.TimerHandle | None = None
         self._restarting: asyncio.TimerHandle | None = None
-        self._failed_starts = 0
+        # Deaths since a worker was last forked.
+        self._deaths = 0
         self._stopped = False
 
     @property
@@ -60,7 +68,14 @@ class Template:
 
     def start(self) -> None:
         self._restarting = None
-        self._current = spawn(self._preload, self, log_level=self._log_level)
+        if self._current is not None:
+            # A candidate has taken over meanwhile.
+            return
+        try:
+            self._current = spawn(self._preload, self, log_level=self._log_level, environment=self._environment)
+        except OSError as error:
+            logger.error("the template cannot be started: %s", error)
+            self._restarting = self._loop.call_later(_RESTART_DELAY, self.start)
 
     async def fork(self, worker_id: int, files: ChannelFiles) -> Forked:
         """A new worker process on the channel made of `files`. Raises ModelFailed if there can be none."""
@@ -88,7 +103,6 @@ class Template:
                 generation.kill()
 
     def generation_ready(self, generation: Generation) -> None:
-        self._failed_starts = 0
         if generation is self._candidate:
             logger.info("the template now preloads %d modules", len(generation.modules))
             self._candidate = None
@@ -101,6 +115,7 @@ class Template:
 
     def generation_forked(self, generation: Generation, worker_id: int, forked: Forked | str) -> None:
         fork = generation.asked.pop(worker_id)
+        self._deaths = 0
         if isinstance(forked, str):
             if not fork.done.done():
                 fork.done.set_exception(ModelFailed("WorkerStartException", forked))
@@ -120,6 +135,8 @@ class Template:
             self.learn(())
             return
         self._retired.discard(generation)
+        # Asked of another, on the same channels: no worker has them, since one that lives has told of itself before it
+        # let go of the socket.
         self._waiting.extendleft(reversed(generation.asked.values()))
         generation.asked.clear()
         if generation is self._current and not self._stopped:
@@ -162,7 +179,10 @@ class Template:
     def _blame(self, generation: Generation) -> None:
         """What ends a template, or starts threads in it, is not preloaded again."""
         module = generation.importing
-        if module:
+        if generation.ready or not module:
+            return
+        self._died_of[module] += 1
+        if generation.unfit or self._died_of[module] >= _MOST_DEATHS_OF_A_MODULE:
             how = "starts threads" if generation.unfit else "ends the process"
             logger.warning("not preloaded, because importing it %s: %s", how, module)
             self._unfit.add(module)
@@ -171,22 +191,19 @@ class Template:
                 self._preload.remove(module)
 
     def _replace(self, generation: Generation) -> None:
-        delay = 0.0
-        if generation.ready:
-            logger.error("the template (process %d) has died; a new one is being started", generation.pid)
-        else:
-            logger.error("the template ended before it was ready; it is started again")
-            self._blame(generation)
-            self._failed_starts += 1
-            delay = _RESTART_DELAY
-        if self._failed_starts >= _PATIENCE:
+        logger.error("the template (process %d) has died; a new one is being started", generation.pid)
+        self._blame(generation)
+        self._deaths += 1
+        if self._deaths >= _PATIENCE:
+            self._preload = [module for module in self._configured if module not in self._unfit]
+            self._learned.clear()
             self._give_up_waiting()
-        self._restarting = self._loop.call_later(delay, self.start)
+        self._restarting = self._loop.call_later(0.0 if self._deaths == 1 else _RESTART_DELAY, self.start)
 
     def _give_up_waiting(self) -> None:
         for fork in self._waiting:
             if not fork.done.done():
-                message = "The template process does not start; the server's log says why."
+                message = "The template process dies again and again; the server's log says why."
                 fork.done.set_exception(ModelFailed("WorkerStartException", message))
         self._waiting.clear()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from mmserve_worker.channel import Channel, ChannelFiles, Kind
+from mmserve_worker.channel import Channel, Kind
 
 if TYPE_CHECKING:
     from mmserve.supervision.pool import Pool
@@ -59,10 +59,10 @@ def _signal_name(number: int) -> str:
 class Worker:
     """A worker of a pool. `held` is whatever batch the dispatcher has given to it."""
 
-    def __init__(self, worker_id: int, pool: Pool, files: ChannelFiles) -> None:
+    def __init__(self, worker_id: int, pool: Pool, channel: Channel) -> None:
         self.id = worker_id
         self.pool = pool
-        self.channel = Channel(files, worker_side=False)
+        self.channel = channel
         self.state = WorkerState.STARTING
         self.pid = 0
         self.pidfd = -1
@@ -102,7 +102,7 @@ class Worker:
         self.state = WorkerState.STOPPING
 
     def abort(self) -> None:
-        """Ends a process that is loading, and which nobody wants any more."""
+        """Ends a process whose work nobody waits for any more."""
         self.state = WorkerState.STOPPING
         self.kill()
 

@@ -132,6 +132,17 @@ class Channel:
         self._released = 0
         self._reserved: tuple[int, int] | None = None
 
+    @classmethod
+    def create(cls, capacity: int) -> Channel:
+        """The front's end of a new channel. Raises OSError, and has then opened nothing."""
+        files = create(capacity)
+        try:
+            return cls(files, worker_side=False)
+        except OSError:
+            for descriptor in files:
+                os.close(descriptor)
+            raise
+
     @property
     def idle(self) -> bool:
         """Nothing sent is unacknowledged and nothing received unreleased."""
@@ -177,7 +188,13 @@ class Channel:
 
         Raises BlockingIOError if there is none on the front's side, whose descriptor does not block.
         """
-        return [self._read_slot() for _ in range(os.eventfd_read(self.receive_fd))]
+        while True:
+            try:
+                published = os.eventfd_read(self.receive_fd)
+            except InterruptedError:
+                # By a signal: unlike os.read, CPython's eventfd_read does not try again.
+                continue
+            return [self._read_slot() for _ in range(published)]
 
     def release(self) -> None:
         """Gives back the payload of the oldest frame received, which the next frame sent tells the other side."""
@@ -203,8 +220,9 @@ class Channel:
             if high_water > KEPT_BYTES:
                 first = base + -(-(_SLOTS_SIZE + KEPT_BYTES) // mmap.PAGESIZE) * mmap.PAGESIZE
                 last = -(-(base + _SLOTS_SIZE + high_water) // mmap.PAGESIZE) * mmap.PAGESIZE
-                # MADV_REMOVE frees the pages of the file itself, for both processes.
-                self._memory.madvise(mmap.MADV_REMOVE, first, max(last - first, mmap.PAGESIZE))
+                if last > first:
+                    # MADV_REMOVE frees the pages of the file itself, for both processes.
+                    self._memory.madvise(mmap.MADV_REMOVE, first, last - first)
                 trimmed = True
         self._high_water = self._received_high_water = 0
         return trimmed

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from types import ModuleType
 from typing import NamedTuple
 
 # More than scikit-learn, SciPy and NumPy have together (1,700), and what one control message can hold.
@@ -33,15 +32,18 @@ def library_modules(before: Baseline, model_directory: str) -> list[str]:
     found = []
     # From the newest on, and no further: to look at every module is to copy its pages (5 MB a worker, measured).
     for name in list(islice(reversed(sys.modules), max(grown, 0)))[::-1]:
-        origin = _origin(name, sys.modules[name])
+        origin = _origin(name)
         if origin.startswith(before.directories) and not origin.startswith(excluded):
             found.append(name)
     return found[:_MAX_MODULES]
 
 
-def _origin(name: str, module: ModuleType | None) -> str:
+def _origin(name: str) -> str:
     """The file that importing `name` has read; empty for what is not imported by that name, or from no file."""
-    spec = getattr(module, "__spec__", None)
-    if spec is None or spec.name != name or not isinstance(spec.origin, str):
+    try:
+        spec = sys.modules[name].__spec__
+        found = spec.origin if spec is not None and spec.name == name else None
+    except Exception:
+        # Anything may stand in sys.modules, None and objects that import something when they are looked at included.
         return ""
-    return spec.origin
+    return found if isinstance(found, str) else ""

@@ -13,6 +13,8 @@ import signal
 from collections.abc import Iterable
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
+# Like ctypes.pythonapi it keeps the interpreter's lock during a call, and unlike it remembers errno.
+_PYTHON = ctypes.PyDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _CLONE_PARENT = 0x8000
@@ -31,22 +33,17 @@ def fork_sibling() -> int:
     """
     if _SYS_CLONE is None:
         raise OSError(f"no clone system call known for {platform.machine()}")
-    python = ctypes.pythonapi
-    # pythonapi keeps the interpreter's lock during the call, as os.fork does.
-    python.syscall.restype = ctypes.c_long
-    python.PyOS_BeforeFork()
-    pid: int = python.syscall(
-        ctypes.c_long(_SYS_CLONE),
-        ctypes.c_long(_CLONE_PARENT | signal.SIGCHLD),
-        *(ctypes.c_long(0),) * 4,
-    )
+    _PYTHON.syscall.restype = ctypes.c_long
+    _PYTHON.PyOS_BeforeFork()
+    flags = _CLONE_PARENT | signal.SIGCHLD
+    pid: int = _PYTHON.syscall(ctypes.c_long(_SYS_CLONE), ctypes.c_long(flags), *(ctypes.c_long(0),) * 4)
     if pid == 0:
-        python.PyOS_AfterFork_Child()
+        _PYTHON.PyOS_AfterFork_Child()
         return 0
-    python.PyOS_AfterFork_Parent()
+    number = ctypes.get_errno()
+    _PYTHON.PyOS_AfterFork_Parent()
     if pid < 0:
-        # syscall() through pythonapi leaves the reason in errno, which ctypes has not saved; fork fails for these two.
-        raise OSError("the process could not be forked: out of memory, or of processes (see ulimit -u)")
+        raise OSError(number, os.strerror(number))
     return pid
 
 
@@ -92,7 +89,9 @@ def close_all_but(kept: Iterable[int]) -> None:
 def become_victim(nice: int, oom_score: int) -> None:
     """Lowers this process's priority, and has the kernel's out-of-memory killer prefer it to the front."""
     os.nice(nice)
+    # It may only be raised, and a container's runtime may have raised it already.
     # Not open(): what it touches on its way is 0.7 MB of pages that are then no longer shared with the template.
-    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(score, b"%d" % oom_score)
+    score = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+    if int(os.read(score, 16)) < oom_score:
+        os.write(score, b"%d" % oom_score)
     os.close(score)

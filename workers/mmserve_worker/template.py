@@ -99,11 +99,11 @@ class Template:
             control.send(self._control, {"failed": message["fork"], "error": str(error)})
             return
         if pid == 0:
+            # By the worker as well as below: whichever of the two lives long enough has told the front, and as long as
+            # neither has, one of them holds the socket open.
+            control.send(self._control, {"forked": message["fork"], "pid": os.getpid()})
             worker.main(ChannelFiles(*descriptors), self._front, message["nice"])
-        # The front is the parent: only it can reap the worker, so this pid cannot have been given to another.
-        pidfd = os.pidfd_open(pid)
-        control.send(self._control, {"forked": message["fork"], "pid": pid}, [pidfd])
-        os.close(pidfd)
+        control.send(self._control, {"forked": message["fork"], "pid": pid})
 
     def _fork_template(self, message: control.Message, descriptors: list[int]) -> None:
         (descriptor,) = descriptors

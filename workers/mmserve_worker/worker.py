@@ -6,10 +6,12 @@ kernel when the front dies.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -34,6 +36,7 @@ def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
         process.die_with_parent(front)
         # A session of its own, so that what it starts can be ended with it.
         os.setsid()
+        _ignore_stopping()
         process.close_all_but(files)
         process.become_victim(nice, _OOM_SCORE)
         process.set_title("mmserve: worker")
@@ -47,10 +50,23 @@ def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
         # The last stop before the process ends: whatever it was belongs into the log.
         logger.exception("the worker ends")
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # A model may have closed them or put something else in their place.
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
         # Not the way back up through the template's stack.
         os._exit(code)
+
+
+def _ignore_stopping() -> None:
+    """Only the front ends a worker; what a model starts can be ended as ever.
+
+    A handler that does nothing, and not SIG_IGN, which would outlive a model's own forks and programs: the workers of
+    a multiprocessing.Pool could not be terminated then.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+        os.register_at_fork(after_in_child=lambda number=number: signal.signal(number, signal.SIG_DFL))
 
 
 def _reseed() -> None:
@@ -114,6 +130,8 @@ class Worker:
             replies = [_too_late()] * len(calls)
         else:
             replies = self._models[frame.model_key].answer(calls)
+        if len(replies) != len(calls):
+            raise RuntimeError(f"the handler has given {len(replies)} replies to {len(calls)} calls")
         # Replies may be views of the payload still. The front learns of its release with the answers, and sends no
         # other payload before it has them all.
         self._channel.release()
@@ -124,7 +142,7 @@ class Worker:
         while parts:
             count = self._fitting(parts)
             if count == 0:
-                parts[0] = _too_large(parts[0], self._channel.capacity)
+                parts[0] = _too_large(parts[0])
                 continue
             self._write(parts[:count])
             self._channel.send(Kind.ANSWERS, batch_id=frame.batch_id, model_key=frame.model_key, parts=count)
@@ -180,12 +198,7 @@ def _too_late() -> Reply:
     return CallError(504, "DeadlineExceededException", "the deadline passed before the model was called").reply()
 
 
-def _too_large(part: batch.Part, capacity: int) -> batch.Part:
+def _too_large(part: batch.Part) -> batch.Part:
     size = batch.body_length(part.body)
-    return _part(
-        CallError(
-            424,
-            "ResponseTooLargeException",
-            f"the model's answer has {size} bytes, more than max_request_size allows ({capacity})",
-        ).reply()
-    )
+    message = f"the model's answer has {size} bytes, which is more than max_request_size allows"
+    return _part(CallError(424, "ResponseTooLargeException", message).reply())
