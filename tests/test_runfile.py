@@ -100,5 +100,5 @@ def test_there_is_one_for_each_management_address(tmp_path: Path) -> None:
 
 def test_it_cannot_be_where_others_may_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(StartError, match="others may write"):
+    with pytest.raises(StartError, match="you alone may write"):
         RunFile(tmp_path / "server.json")

@@ -62,7 +62,7 @@ def test_every_setting_is_listed_with_its_source(mmserve: Command) -> None:
         assert (flag, variable, meaning) == (row.flag, row.variable, row.description)
         assert source
         if source == "default":
-            assert value == ("" if row.default is None else str(row.default))
+            assert value == ("" if row.default in (None, ()) else str(row.default))
     assert rows["job_queue_size"][:2] == ["7", "--job-queue-size"]
     assert rows["batch_size"][:2] == ["6", "MMSERVE_BATCH_SIZE"]
     assert rows["preload"][:2] == ["json, csv", "mmserve.toml: preload"]
