@@ -26,7 +26,7 @@ _ids = itertools.count(1)
 def request_id_of(headers: Mapping[str, str]) -> str:
     """The caller's, or one of its own for a request that has none that can be sent back."""
     said = headers.get(REQUEST_ID)
-    return said if said and said.isascii() else f"{_PREFIX}-{next(_ids):x}"
+    return said if said and said.isascii() and said.isprintable() else f"{_PREFIX}-{next(_ids):x}"
 
 
 def json_response(content: Any, *, status: int = 200, request_id: str) -> web.Response:

@@ -17,6 +17,7 @@ from mmserve.http.answers import error_response, json_response, request_id_of, u
 from mmserve.http.body import BodyReader
 from mmserve.http.connection import connection_of
 from mmserve.http.model_headers import response_headers
+from mmserve.http.plain import PlainAnswer, is_plain
 from mmserve.models.archive import name_of
 from mmserve.models.model import Model
 from mmserve.models.registry import Registry
@@ -76,7 +77,7 @@ class InferenceApi:
         except Exception as error:  # the last resort of a request: anything else would end its connection
             return unexpected(error, request_id)
 
-    async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.Response:
+    async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.StreamResponse:
         headers = request.headers
         body: bytes | bytearray | None = self._bodies.arrived(request)
         if body is None:
@@ -101,6 +102,8 @@ class InferenceApi:
                 raise
         finally:
             self._bodies.release(body)
+        if is_plain(request, answer):
+            return PlainAnswer(answer, request_id)
         return web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))
 
     def _target(self, request: web.BaseRequest) -> Target | None:
