@@ -11,27 +11,24 @@ Starting is never on a request's path: the request waits in its queue while the 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from mmserve.errors import ModelFailed, ServingError
 from mmserve.models.model import Content, EffectiveSettings, Model
 from mmserve.supervision.pool import LoadFailure, Pool
+from mmserve.supervision.starting import Starter
 from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Exit, Worker, WorkerState
-from mmserve_worker.channel import Channel, Frame, Kind
+from mmserve_worker.channel import Frame, Kind
 
 logger = logging.getLogger("mmserve.supervision")
 
 # Seconds between two looks at what no event tells: memory of past large payloads that can be given back.
 _TICK = 1.0
-# Archives that are unpacked at one time.
-_PREPARING_THREADS = 4
 # A model of which so many workers have died early is not started again at once.
 _MOST_EARLY_DEATHS = 3
 # Seconds that a worker has to end after it was asked to.
@@ -53,7 +50,7 @@ class WorkerEvents(Protocol):
 
 
 class Supervisor:
-    """`prepare` gets a model's content, blocking (it reads and unpacks files); it is called in a thread."""
+    """`prepare` gets a model's content, blocking; `channel_capacity` is in bytes."""
 
     def __init__(
         self,
@@ -65,15 +62,10 @@ class Supervisor:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._template = template
-        self._prepare = prepare
+        self._starter = Starter(template, prepare, self, capacity=channel_capacity)
         self._defaults = defaults
-        self._capacity = channel_capacity
         self._events: WorkerEvents | None = None
-        # Of its own, so that large archives on slow disks hold up nothing but each other.
-        self._preparing = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
-        self._ids = itertools.count(1)
         self._workers: set[Worker] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.TimerHandle | None = None
         self._stopping = False
         # Worker starts and ends since the server started.
@@ -155,9 +147,7 @@ class Supervisor:
         self._stopping = True
         if self._ticking is not None:
             self._ticking.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._starter.stop()
         for worker in list(self._workers):
             if worker.state is WorkerState.IDLE:
                 self._stop_worker(worker)
@@ -167,74 +157,35 @@ class Supervisor:
             # Whoever does not end by itself is killed after a while, see _stop_worker.
             await next(iter(self._workers)).pool.changed.wait()
         self._template.stop()
-        self._preparing.shutdown(wait=False, cancel_futures=True)
 
-    def _start_worker(self, pool: Pool) -> bool:
-        try:
-            ours = Channel.create(self._capacity)
-        except OSError as error:
-            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error.strerror}"), "")
-            return False
-        worker = Worker(next(self._ids), pool, ours)
-        pool.workers.add(worker)
-        self._workers.add(worker)
-        task = self._loop.create_task(self._bring_up(worker))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return True
-
-    async def _bring_up(self, worker: Worker) -> None:
-        pool = worker.pool
-        model = pool.model
-        try:
-            if pool.preparing is None:
-                pool.preparing = self._loop.create_task(self._prepare_content(pool))
-            await asyncio.shield(pool.preparing)
-            content = model.content
-            assert content is not None
-            if worker.retiring:
-                self._drop(worker)
-                self.events.worker_gone(pool)
-                return
-            worker.load(
-                model.key,
-                {"name": model.name, "directory": str(content.directory), "options": dict(content.options)},
-            )
-            forked = await self._template.fork(worker.id, worker.channel.files)
-        except asyncio.CancelledError:
-            self._drop(worker)
-            raise
-        except ServingError as error:
-            self._drop(worker)
-            self._fail(pool, error, "")
-            return
-        except Exception as error:  # whatever it was, those who wait for the worker have to be told
-            logger.exception("model %s: a worker could not be started", model.name)
-            self._drop(worker)
-            self._fail(pool, ModelFailed(type(error).__name__, str(error)), "")
-            return
+    def worker_forked(self, worker: Worker) -> None:
         self.started += 1
-        worker.forked(forked.pid, forked.pidfd)
-        worker.channel.handed_over()
         self._loop.add_reader(worker.channel.receive_fd, self._read_frames, worker)
         self._loop.add_reader(worker.pidfd, self._ended, worker)
         if worker.retiring:
             worker.abort()
 
-    async def _prepare_content(self, pool: Pool) -> None:
-        try:
-            pool.model.content = await self._loop.run_in_executor(self._preparing, self._prepare, pool.model)
-        finally:
-            pool.preparing = None
+    def worker_not_started(self, worker: Worker, error: ServingError | None) -> None:
+        self._forget(worker)
+        if error is not None:
+            self._fail(worker.pool, error, "")
+        elif not self._stopping:
+            self.events.worker_gone(worker.pool)
+
+    def content_known(self, pool: Pool) -> None:
+        """The files may ask for more than the one worker that the first request has started."""
         pool.refresh_settings()
-        # The files may ask for more than the one worker that the first request has started.
         self.reconcile(pool)
 
-    def _drop(self, worker: Worker) -> None:
-        """Forgets a worker that has no process yet."""
-        worker.state = WorkerState.DEAD
-        worker.channel.close()
-        self._forget(worker)
+    def _start_worker(self, pool: Pool) -> bool:
+        try:
+            worker = self._starter.start(pool)
+        except OSError as error:
+            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error.strerror}"), "")
+            return False
+        pool.workers.add(worker)
+        self._workers.add(worker)
+        return True
 
     def _forget(self, worker: Worker) -> None:
         pool = worker.pool

@@ -76,6 +76,12 @@ class Worker:
 
     def forked(self, pid: int, pidfd: int) -> None:
         self.pid, self.pidfd = pid, pidfd
+        self.channel.handed_over()
+
+    def never_started(self) -> None:
+        """There is no process, and there will be none."""
+        self.state = WorkerState.DEAD
+        self.channel.close()
 
     def load(self, model_key: int, description: Mapping[str, Any]) -> None:
         """Has the process load a model, as soon as there is a process: the frame waits for it in the channel."""

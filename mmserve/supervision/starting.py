@@ -1,0 +1,103 @@
+"""How a worker comes up: its channel, its model's content, its process. Nothing here blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from mmserve.errors import ModelFailed, ServingError
+from mmserve.models.model import Content, Model
+from mmserve.supervision.pool import Pool
+from mmserve.supervision.template import Template
+from mmserve.supervision.worker import Worker
+from mmserve_worker.channel import Channel
+
+logger = logging.getLogger("mmserve.supervision")
+
+# Archives that are unpacked at one time.
+_PREPARING_THREADS = 4
+
+
+class Owner(Protocol):
+    """Who is told how a start went: the supervisor."""
+
+    def worker_forked(self, worker: Worker) -> None: ...
+
+    def worker_not_started(self, worker: Worker, error: ServingError | None) -> None: ...
+
+    def content_known(self, pool: Pool) -> None: ...
+
+
+class Starter:
+    """`prepare` gets a model's content, blocking (it reads and unpacks files); it is called in a thread."""
+
+    def __init__(self, template: Template, prepare: Callable[[Model], Content], owner: Owner, *, capacity: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._template = template
+        self._prepare = prepare
+        self._owner = owner
+        self._capacity = capacity
+        self._ids = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Of its own, so that large archives on slow disks hold up nothing but each other.
+        self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
+
+    def start(self, pool: Pool) -> Worker:
+        """A worker that is being started. Raises OSError if there is no channel to be had for it."""
+        worker = Worker(next(self._ids), pool, Channel.create(self._capacity))
+        task = self._loop.create_task(self._bring_up(worker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return worker
+
+    async def stop(self) -> None:
+        """Gives up what is being started."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _bring_up(self, worker: Worker) -> None:
+        pool, model = worker.pool, worker.pool.model
+        try:
+            if pool.preparing is None:
+                pool.preparing = self._loop.create_task(self._prepare_content(pool))
+            await asyncio.shield(pool.preparing)
+            if worker.retiring:
+                self._give_up(worker, None)
+                return
+            content = model.content
+            assert content is not None
+            worker.load(
+                model.key,
+                {"name": model.name, "directory": str(content.directory), "options": dict(content.options)},
+            )
+            forked = await self._template.fork(worker.id, worker.channel.files)
+        except asyncio.CancelledError:
+            self._give_up(worker, None)
+            raise
+        except ServingError as error:
+            self._give_up(worker, error)
+            return
+        except Exception as error:  # whatever it was, those who wait for the worker have to be told
+            logger.exception("model %s: a worker could not be started", model.name)
+            self._give_up(worker, ModelFailed(type(error).__name__, str(error)))
+            return
+        worker.forked(forked.pid, forked.pidfd)
+        self._owner.worker_forked(worker)
+
+    async def _prepare_content(self, pool: Pool) -> None:
+        """For all workers of a pool that are being started."""
+        try:
+            pool.model.content = await self._loop.run_in_executor(self._threads, self._prepare, pool.model)
+        finally:
+            pool.preparing = None
+        self._owner.content_known(pool)
+
+    def _give_up(self, worker: Worker, error: ServingError | None) -> None:
+        worker.never_started()
+        self._owner.worker_not_started(worker, error)
