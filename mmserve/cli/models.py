@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -70,6 +71,9 @@ def _worker_options(command: Any) -> Any:
 @click.pass_obj
 def register(client: ManagementClient, /, url: str, name: str | None, **asked: int | None) -> None:
     """Registers the archive or directory URL: a path, or a name in the model store."""
+    if "/" in url and "://" not in url:
+        # As seen from here, not from the server.
+        url = os.path.abspath(url)
     click.echo(client.call("POST", "/models", {"url": url, "model_name": name, **asked})["status"])
 
 

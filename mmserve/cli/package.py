@@ -32,7 +32,7 @@ def package(
     if not files or output is None:
         raise click.UsageError("Say what to pack and, with -o, where to.")
     _refuse_output(output, force)
-    for path in (*files, output.parent):
+    for path in files:
         _refuse_missing(path)
     _build(files, output, _properties(settings))
     click.echo(f"{output} is ready to be served as {name_of(output)}")
@@ -66,6 +66,7 @@ def _properties(settings: Sequence[str]) -> dict[str, str]:
 def _build(files: Sequence[Path], output: Path, properties: dict[str, str]) -> None:
     """What does not pass its own check never gets the output's name."""
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".mmserve-package-", dir=output.parent) as beside:
             built = Path(beside, output.name)
             # An output that is replaced may lie in a directory that is packed.

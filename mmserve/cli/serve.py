@@ -156,7 +156,10 @@ def _serve_for(settings: Settings, ready_fd: int) -> None:
     # No process that the server starts may hold it: the command waits for its end.
     os.set_inheritable(ready_fd, False)
 
+    told: list[Outcome] = []
+
     def tell(outcome: Outcome) -> None:
+        told.append(outcome)
         os.write(ready_fd, msgspec.json.encode(outcome))
         os.close(ready_fd)
 
@@ -165,6 +168,10 @@ def _serve_for(settings: Settings, ready_fd: int) -> None:
     except StartError as error:
         tell(Outcome(error=str(error)))
         sys.exit(1)
+    except OSError as error:
+        if not told:
+            tell(Outcome(error=f"the server cannot start: {error}"))
+        raise
 
 
 def _start_in_background(loaded: Loaded, config_file: str | None) -> runfile.Running:

@@ -16,7 +16,10 @@ def show(rows: Sequence[Sequence[str]], columns: Sequence[str] = ()) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, show_header=bool(columns))
+    table = Table(show_header=bool(columns))
+    for column in columns or [""] * max(map(len, rows), default=0):
+        # Folded where there is too little room, never cut.
+        table.add_column(column, overflow="fold")
     for row in rows:
         # Not as they are: a path with [brackets] would be taken for markup.
         table.add_row(*map(Text, row))

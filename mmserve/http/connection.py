@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +12,10 @@ from aiohttp.typedefs import Handler
 
 from mmserve.errors import BadRequest, ServingError
 from mmserve.http.answers import error_response, request_id_of, unexpected
+
+# What clients do wrong is answered to them; aiohttp would write a traceback of it into the log as well. What goes wrong
+# here is caught and logged before it gets to aiohttp.
+logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 

@@ -242,12 +242,13 @@ class Dispatcher:
         self._ticking = None
         now = self._loop.time()
         for queue in self._queues.values():
-            if queue.waiting:
-                queue.expire(now)
+            if queue.waiting and (expired := queue.expire(now)):
+                logger.warning("model %s: %d waiting requests were not answered in time", queue.model.name, expired)
         for worker in self._held:
-            for request in worker.held.requests:
-                if request.deadline <= now:
-                    fail_late(request)
+            expired = sum(fail_late(request) for request in worker.held.requests if request.deadline <= now)
+            if expired:
+                name = worker.pool.model.name
+                logger.warning("model %s: worker %d has not answered %d requests in time", name, worker.pid, expired)
         if self._held or self._busy():
             self._ticking = self._loop.call_later(_DEADLINE_TICK, self._tick)
         self._idle.set()

@@ -54,17 +54,21 @@ class ModelQueue:
         """Puts requests back to where they were taken from."""
         self.waiting.extendleft(reversed(requests))
 
-    def expire(self, now: float) -> None:
-        """Answers the waiting requests whose deadline has passed."""
+    def expire(self, now: float) -> int:
+        """Answers the waiting requests whose deadline has passed, and says how many these were."""
         waiting = self.waiting
+        expired = 0
         while waiting and (waiting[0].deadline <= now or waiting[0].future.done()):
-            fail_late(waiting.popleft())
+            expired += fail_late(waiting.popleft())
+        return expired
 
 
-def fail_late(request: Request) -> None:
-    if not request.future.done():
-        message = "The deadline passed before the request could be answered."
-        request.future.set_exception(DeadlineExceeded(message))
+def fail_late(request: Request) -> bool:
+    """Says whether anybody still waited."""
+    if request.future.done():
+        return False
+    request.future.set_exception(DeadlineExceeded("The deadline passed before the request could be answered."))
+    return True
 
 
 # A generous bound of what a request takes in a frame beside its body: its part header, padding and meta.

@@ -72,7 +72,7 @@ def test_an_output_that_is_replaced_is_not_packed(place: Path) -> None:
     ("args", "message"),
     [
         (["missing.joblib", "-o", "a.tgz"], "missing.joblib does not exist"),
-        (["model.joblib", "-o", "missing/a.tgz"], "missing does not exist"),
+        (["model.joblib", "-o", "model.joblib/a.tgz"], "[Errno 17] File exists: 'model.joblib'"),
         (["model.joblib", "-o", "a.7z"], "a.7z must end in .tar.gz, .tgz, .tar or .zip"),
         (
             ["model.joblib", "-o", "a b.tgz"],

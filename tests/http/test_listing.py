@@ -79,3 +79,14 @@ def test_a_model_is_listed_with_where_it_is_and_how_it_does(server: Server) -> N
         "status": "READY",
     }
     assert listed["zipped"] == {"modelName": "zipped", "modelUrl": str(store / "zipped.zip"), "status": "SLEEPING"}
+
+
+def test_what_cannot_be_a_model_is_named_in_the_log_and_harms_nobody(serve: Callable[..., Server], store: Path) -> None:
+    models.write_archive(store / "linear.tar.gz", models.linear())
+    (store / "loop.tar.gz").symlink_to(store / "loop.tar.gz")
+    (store / "a b.tar.gz").write_bytes(b"")
+    server = serve(model_store=store)
+    listed = server.management.get("/models").json()["models"]
+    assert "linear" in [model["modelName"] for model in listed]
+    assert server.predictions("linear", [[1.0]]) == [3.0]
+    assert server.log.read_text().count("'a b.tar.gz'") == 1

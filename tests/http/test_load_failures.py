@@ -166,3 +166,13 @@ def test_a_mended_archive_is_unpacked_again(server: Server, store: Path) -> None
     assert server.predict("replaced", [[1.0]]).status_code == 424
     models.write_archive(archive, models.linear())
     wait_until(lambda: server.predict("replaced", [[1.0]]).status_code == 200, "a second try", deadline=10)
+
+
+def test_a_request_that_is_not_answered_in_time_is_in_the_log(
+    serve: Callable[..., Server], store: Path, tmp_path: Path
+) -> None:
+    code = "import time\ndef handle(inputs):\n    while not inputs.is_empty():\n        time.sleep(0.01)\n"
+    models.write_model(store / "hanging", files={"model.py": code})
+    server = serve(model_store=store, preload="numpy", request_timeout=0.5)
+    assert server.predict("hanging", [[1.0]]).status_code == 504
+    wait_until(lambda: "model hanging: worker" in server.log.read_text(), "a line of the hanging worker")

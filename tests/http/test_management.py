@@ -132,10 +132,15 @@ def test_of_many_who_register_at_once_one_succeeds(server: Server, archive: Path
     unregister(server, "outside")
 
 
-@pytest.mark.parametrize("url", ["none.tar.gz", "/none/such", "file:///none", "http://host/model.tar.gz", "a" * 5000])
+@pytest.mark.parametrize("url", ["none.tar.gz", "/none/such", "file:///none", "a" * 5000])
 def test_what_is_not_there_is_named(server: Server, url: str) -> None:
     response = server.management.post("/models", json={"url": url, "model_name": "none"})
     assert_error(response, 404, "ModelNotFoundException", url)
+
+
+@pytest.mark.parametrize("url", ["http://host/model.tar.gz", "s3://bucket/model.tar.gz"])
+def test_a_url_that_no_model_can_come_from_is_refused(server: Server, url: str) -> None:
+    assert_error(server.management.post("/models", json={"url": url}), 400, "BadRequestException", url)
 
 
 def test_a_file_that_is_no_archive_is_not_there(server: Server, tmp_path: Path) -> None:

@@ -111,3 +111,12 @@ def test_texts_come_through_csv_unchanged(rows: list[list[str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(marked)
     assert decoded(text.getvalue()).values.tolist() == marked
+
+
+@pytest.mark.parametrize("header", ["city,color", "City,Colour", "colour,age", "colour"])
+def test_a_header_that_is_not_quite_the_model_s_is_no_row(header: str) -> None:
+    """Its names are handed on, for the model to refuse; as a row it would be answered."""
+    row = ",".join("x" for _ in header.split(","))
+    rows = codecs.decode(f"{header}\n{row}\n".encode(), "text/csv", ("city", "colour"))
+    assert len(rows.values) == 1
+    assert rows.names == tuple(header.split(","))

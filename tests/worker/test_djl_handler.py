@@ -395,3 +395,10 @@ def test_other_formats_of_arrays_are_taken_for_what_they_are() -> None:
     np.testing.assert_array_equal(inputs.get_as_numpy("npy")[0], np.eye(2))
     assert [array.shape for array in inputs.get_as_numpy("npz")] == [(2, 2), (3,)]
     assert [array.shape for array in inputs.get_as_npz("npz")] == [(2, 2), (3,)]
+
+
+def test_a_body_that_curl_calls_a_form_is_read_as_it_is(load: Load) -> None:
+    handler = load(handling("return Output().add_as_json(inputs.get_as_json())"))
+    reply = answer(handler, b"[[1]]", content_type="application/x-www-form-urlencoded")
+    assert isinstance(reply.body, bytes | bytearray)
+    assert json.loads(reply.body) == [[1]]

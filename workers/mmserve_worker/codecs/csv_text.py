@@ -4,9 +4,9 @@ A column all of whose fields are numbers or empty is numeric, an empty field bei
 only is boolean; any other is text. If all columns are numeric the rows are one numeric array, as they would
 be from JSON.
 
-The first line is a header if it holds the model's feature names, in whatever order, or if none of its fields
-is a number while at least one column below it is numeric. For a model with feature names the header says
-which column is which; for any other it is left out.
+The first line is a header if it holds one of the model's feature names, in whatever place or case, or if none of
+its fields is a number while at least one column below it is numeric. For a model with feature names the header
+says which column is which; for any other it is left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def decode(text: str, names: tuple[str, ...] = ()) -> Rows:
 
 
 def _is_header(first: tuple[str, ...], below: list[list[str]], names: tuple[str, ...]) -> bool:
-    if names and sorted(first) == sorted(names):
+    if not {name.lower() for name in names}.isdisjoint(field.lower() for field in first if not _is_number(field)):
+        # Even with a name too many or misspelt: taken for a row it would be answered, and the rows shifted by one.
         return True
     if not any(first) or any(map(_is_number, first)):
         return False

@@ -13,7 +13,8 @@ from mmserve_worker.codecs.refusals import bad_request
 
 def entries(call: Call) -> Iterator[tuple[str, bytearray]]:
     media_type = call.content_type.partition(";")[0].strip().lower()
-    if media_type == "application/x-www-form-urlencoded":
+    # `curl -d` says that everything is a form; what has no field is none.
+    if media_type == "application/x-www-form-urlencoded" and b"=" in bytes(call.body):
         yield from _fields(bytes(call.body))
     elif media_type == "multipart/form-data":
         yield from _parts(call)

@@ -8,9 +8,15 @@ from typing import TextIO
 
 logger = logging.getLogger("mmserve.model")
 
-# Rows as arrays are welcome to a model fitted on a data frame; their order and number are what counts. Said at the
-# import, which is the template's, and not by each worker, whom it would cost 0.3 MB of shared pages.
-warnings.filterwarnings("ignore", message="X does not have valid feature names")
+
+def _welcome_plain_rows() -> None:
+    """Rows as arrays are welcome to a model fitted on a data frame; their order and number are what counts."""
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+
+
+# At the import, which is the template's: said by each worker it costs 0.3 MB of pages that are shared otherwise.
+_welcome_plain_rows()
+_SAID = warnings.filters[0]
 
 
 def log_each_once(model: str) -> None:
@@ -35,3 +41,5 @@ def log_each_once(model: str) -> None:
             logger.warning("model %s: %s: %s", model, category.__name__, message)
 
     warnings.showwarning = show
+    if _SAID not in warnings.filters:
+        _welcome_plain_rows()
