@@ -101,8 +101,12 @@ class Template:
         if pid == 0:
             # By the worker as well as below: whichever of the two lives long enough has told the front, and as long as
             # neither has, one of them holds the socket open.
-            control.send(self._control, {"forked": message["fork"], "pid": os.getpid()})
-            worker.main(ChannelFiles(*descriptors), self._front, message["nice"])
+            try:
+                control.send(self._control, {"forked": message["fork"], "pid": os.getpid()})
+                worker.main(ChannelFiles(*descriptors), self._front, message["nice"])
+            finally:
+                # The front has gone. Whatever happens in a fork, it must not come back up through this stack.
+                os._exit(1)
         control.send(self._control, {"forked": message["fork"], "pid": pid})
 
     def _fork_template(self, message: control.Message, descriptors: list[int]) -> None:
@@ -113,10 +117,14 @@ class Template:
             logger.warning("no new template: %s", error)
             return
         if pid == 0:
-            process.die_with_parent(self._front)
-            process.close_all_but([descriptor])
-            Template(socket.socket(fileno=descriptor), self._front).serve(message["renew"])
-            os._exit(0)
+            try:
+                process.die_with_parent(self._front)
+                process.close_all_but([descriptor])
+                Template(socket.socket(fileno=descriptor), self._front).serve(message["renew"])
+            except OSError as error:
+                logger.warning("the template ends: %s", error)
+            finally:
+                os._exit(0)
 
 
 def _fill_caches() -> None:
