@@ -42,7 +42,7 @@ class Operations:
             raise Conflict(f"Model {name} is already registered.")
         if known is not None:
             self._dispatcher.forget(known)
-        model = Model(name, source, registered=True, asked=asked)
+        model = Model(name, source, registered=True, registered_with=asked)
         self._registry.add(model)
         if not load:
             return model
@@ -60,7 +60,7 @@ class Operations:
     async def scale(self, name: str, asked: ModelSettings, *, wait: bool) -> Model:
         """Changes how many workers a model has, and whatever else is said."""
         model = await self._registry.find(name)
-        model.asked = asked.over(model.asked)
+        model.scaled_to = asked.over(model.scaled_to)
         pool = self._dispatcher.queue(model).pool
         self._supervisor.rescale(pool, to_minimum=asked.min_workers is not None)
         if wait:

@@ -36,6 +36,10 @@ logger = logging.getLogger("mmserve")
 
 # DJL Serving's default, in seconds.
 _MAX_IDLE_TIME = 60.0
+# Seconds: SageMaker gives up on an answer after this long.
+_PREDICT_TIMEOUT = 60.0
+# DJL Serving's default, in seconds.
+_MODEL_LOADING_TIMEOUT = 240.0
 # Seconds that answers still have to be sent when nothing more is waited for. (To aiohttp, 0 is for ever.)
 _CUT_OFF = 0.1
 # What a frame holds beside the bodies.
@@ -155,6 +159,11 @@ def _defaults(settings: Settings) -> EffectiveSettings:
         max_batch_delay=settings.max_batch_delay / 1000,
         max_idle_time=_MAX_IDLE_TIME,
         job_queue_size=settings.job_queue_size,
+        weight=1.0,
+        pinned=False,
+        max_memory=None,
+        predict_timeout=_PREDICT_TIMEOUT,
+        model_loading_timeout=_MODEL_LOADING_TIMEOUT,
     )
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import TypeVar
 
 from mmserve.models.settings import ModelSettings
+
+_T = TypeVar("_T")
 
 _keys = itertools.count(1)
 
@@ -32,33 +36,78 @@ class EffectiveSettings:
     max_batch_delay: float
     max_idle_time: float
     job_queue_size: int
+    weight: float
+    pinned: bool
+    # Bytes that a worker may hold; None is without limit.
+    max_memory: int | None
+    predict_timeout: float
+    model_loading_timeout: float
+
+
+# The fields that are said in another unit, under a name of its own.
+_HOLDS_AS = {"max_batch_delay_ms": "max_batch_delay", "max_memory_mb": "max_memory"}
+_CONTRARY = {"min_workers": "max_workers", "max_workers": "min_workers"}
 
 
 @dataclass(eq=False, slots=True)
 class Model:
-    """One servable model. `asked` is what was said at registration or by scaling; `key` names it in frames."""
+    """One servable model. What was said of it by POST and by PUT is kept apart; `key` names it in frames."""
 
     name: str
     source: Path
     registered: bool = False
-    asked: ModelSettings = field(default_factory=ModelSettings)
+    registered_with: ModelSettings = field(default_factory=ModelSettings)
+    # Of all that was ever said by PUT, the latest.
+    scaled_to: ModelSettings = field(default_factory=ModelSettings)
     content: Content | None = None
     key: int = field(default_factory=lambda: next(_keys))
 
     def settings(self, defaults: EffectiveSettings) -> EffectiveSettings:
-        said = self.asked
-        if self.content is not None:
-            said = said.over(self.content.settings)
-        # A batch is a contract with code of the model's own, which has to ask for it; scikit-learn's takes rows.
-        batch_size = 1 if self.content is not None and self.content.has_code else defaults.batch_size
-        min_workers = defaults.min_workers if said.min_workers is None else said.min_workers
-        max_workers = max(defaults.max_workers if said.max_workers is None else said.max_workers, min_workers, 1)
-        delay = said.max_batch_delay_ms
+        said = ModelSettings()
+        for _, layer in self._layers(defaults):
+            said = said.over(layer)
+        delay, memory = said.max_batch_delay_ms, said.max_memory_mb
         return EffectiveSettings(
-            min_workers=min_workers,
-            max_workers=max_workers,
-            batch_size=batch_size if said.batch_size is None else said.batch_size,
+            min_workers=_first(said.min_workers, defaults.min_workers),
+            max_workers=_first(said.max_workers, defaults.max_workers),
+            batch_size=_first(said.batch_size, defaults.batch_size),
             max_batch_delay=defaults.max_batch_delay if delay is None else delay / 1000,
-            max_idle_time=defaults.max_idle_time if said.max_idle_time is None else said.max_idle_time,
-            job_queue_size=defaults.job_queue_size if said.job_queue_size is None else said.job_queue_size,
+            max_idle_time=_first(said.max_idle_time, defaults.max_idle_time),
+            job_queue_size=_first(said.job_queue_size, defaults.job_queue_size),
+            weight=_first(said.weight, defaults.weight),
+            pinned=_first(said.pinned, defaults.pinned),
+            max_memory=defaults.max_memory if memory is None else math.ceil(memory * 1024 * 1024),
+            predict_timeout=_first(said.predict_timeout, defaults.predict_timeout),
+            model_loading_timeout=_first(said.model_loading_timeout, defaults.model_loading_timeout),
         )
+
+    def sources(self, defaults: EffectiveSettings) -> dict[str, str]:
+        """Where each of the settings comes from. A bound that gave way to a nearer one comes from where that does."""
+        sources = {each.name: "server" for each in fields(EffectiveSettings)}
+        said = ModelSettings()
+        for source, layer in self._layers(defaults):
+            both = said.over(layer)
+            for name, value in layer.values().items():
+                if getattr(said, name) is None:
+                    gave_way = getattr(both, name) != value
+                    sources[_HOLDS_AS.get(name, name)] = sources[_CONTRARY[name]] if gave_way else source
+            said = both
+        return sources
+
+    def _layers(self, defaults: EffectiveSettings) -> Iterator[tuple[str, ModelSettings]]:
+        """All that was said, the nearest first."""
+        yield "scaling", self.scaled_to
+        yield "registration", self.registered_with
+        if self.content is not None:
+            yield "serving.properties", self.content.settings
+            if self.content.has_code:
+                # A batch is a contract with code of the model's own, which has to ask for it; scikit-learn's takes
+                # rows.
+                yield "model code", ModelSettings(batch_size=1)
+        # The server's bounds give way like all others.
+        least = defaults.min_workers
+        yield "server", ModelSettings(min_workers=least, max_workers=max(defaults.max_workers, least, 1))
+
+
+def _first(said: _T | None, otherwise: _T) -> _T:
+    return otherwise if said is None else said

@@ -19,7 +19,8 @@ FILE_NAME = "serving.properties"
 # Larger than any file written by hand, small enough to be read without a thought.
 MAX_BYTES = 1 << 20
 
-# What DJL Serving reads per model. `log_model_metric`, which its documentation has too, is read by nothing.
+# What DJL Serving reads per model, and what is mmserve's own. `log_model_metric`, which DJL Serving's documentation has
+# too, is read by nothing.
 KNOWN_KEYS = frozenset(
     {
         "application",
@@ -39,13 +40,18 @@ KNOWN_KEYS = frozenset(
         "max_batch_delay",
         "max_dynamic_batch_size",
         "max_idle_time",
+        "max_memory_mb",
         "metrics_aggregation",
         "minWorkers",
+        "model_loading_timeout",
+        "pinned",
+        "predict_timeout",
         "required_memory_mb",
         "reserved_memory_mb",
         "retry_threshold",
         "translator",
         "translatorFactory",
+        "weight",
     }
 )
 
