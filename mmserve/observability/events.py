@@ -78,7 +78,8 @@ class EventLog:
                     event_id = self.last_id
                     await self._added.wait()
         except TimeoutError:
-            return []
+            # Not simply none: one may have come in the same turn of the event loop.
+            return self.after(event_id, model=model, limit=limit)
         return found
 
     def close(self) -> None:
@@ -93,4 +94,6 @@ def _of(model: str | None, events: Iterable[Event]) -> Iterable[Event]:
 
 def _line(kind: str, model: str, reason: str, details: Mapping[str, Detail]) -> str:
     said = " ".join(f"{name}={value}" for name, value in details.items())
-    return ", ".join(part for part in (f"{kind} {model}".rstrip(), reason, said) if part)
+    line = ", ".join(part for part in (f"{kind} {model}".rstrip(), reason, said) if part)
+    # What a model said of itself may hold anything, line ends too.
+    return line if line.isprintable() else ascii(line)
