@@ -120,6 +120,25 @@ def test_waiting_ends_with_its_time(timeout: float) -> None:
     assert [event.id for event in asyncio.run(log.wait(0, limit=10, timeout=timeout))] == [1]
 
 
+def test_an_event_that_comes_with_the_end_of_the_time_is_not_missed() -> None:
+    async def follow() -> None:
+        log = filled("a")
+        waiting = asyncio.create_task(log.wait(1, limit=10, timeout=0.01))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.011, log.add, "worker_started")
+        # Both are due at the next turn of the event loop.
+        time.sleep(0.03)  # noqa: ASYNC251
+        assert [event.id for event in await waiting] == [2]
+
+    asyncio.run(follow())
+
+
+def test_a_line_of_the_log_stays_one_whatever_a_model_says(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "mmserve.events"):
+        EventLog().add("load_failed", "a", "error", level=logging.WARNING, message="no\ndisk\x1b[2J")
+    assert [record.getMessage().isprintable() for record in caplog.records] == [True]
+
+
 def test_nobody_waits_once_the_log_is_closed() -> None:
     async def close() -> None:
         log = filled("a")

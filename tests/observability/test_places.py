@@ -109,6 +109,32 @@ def test_the_place_of_a_model_that_is_gone_is_free_once_its_last_requests_were_s
     assert own(host) == {"waiting"}
 
 
+def test_a_model_that_is_gone_is_no_obstacle_to_others_that_want_a_place() -> None:
+    host = Host(2)
+    host.add("gone", "slow", "hot", "hotter")
+    host.arrange()
+    del host.queues["gone"]
+    for name, count in (("slow", 1), ("hot", 50), ("hotter", 60)):
+        host.queues[name].answer(count)
+    host.arrange(after=301)
+    assert set(host.places.named()) == {"gone", "hotter"}
+    host.queues["hot"].answer()
+    host.arrange()
+    assert own(host) == {"hotter", "hot"}
+
+
+def test_a_model_that_is_registered_anew_is_as_busy_as_it_is_now() -> None:
+    host = Host(1)
+    host.add("idle", "again", "other")
+    host.queues["again"].answer(1000)
+    host.arrange()
+    host.add("again")
+    host.queues["again"].answer(50)
+    host.queues["other"].answer(5)
+    host.arrange(after=301)
+    assert own(host) == {"again"}
+
+
 def test_a_model_that_is_registered_anew_goes_on_in_its_place() -> None:
     host = Host(1)
     host.add("a")
