@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mmserve import runfile
+from mmserve.config import Settings
 
-_TIMEOUT = 60.0
+TIMEOUT = 60.0
 # Any free port; the run file, which is named for this address, says which it became.
 _ANY_PORT = "http://127.0.0.1:0"
+# In the environment of a server and of all that it starts, however deep: what it has left can be told by it.
+MARKER = "MMSERVE_BENCHMARK"
 
 
 class ServerError(Exception):
@@ -37,24 +42,29 @@ class Address:
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=_TIMEOUT)
+    def exchange(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Status and body of the answer, whatever they are."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=TIMEOUT)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            content = response.read()
+            return response.status, response.read()
         finally:
             connection.close()
-        if response.status != 200:
-            raise ServerError(f"{method} {path}: {response.status} {content.decode(errors='replace')}")
+
+    def call(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        status, content = self.exchange(method, path, body)
+        if status != 200:
+            raise ServerError(f"{method} {path}: {status} {content.decode(errors='replace')}")
         return content
 
 
 class MmServe:
     """A running mmserve."""
 
-    def __init__(self, running: runfile.Running) -> None:
+    def __init__(self, running: runfile.Running, marker: str) -> None:
         self.pid = running.pid
+        self.marker = marker
         self.inference = _address(running.inference)
         self.management = _address(running.management)
 
@@ -64,7 +74,7 @@ class MmServe:
 
     def wait_for_template(self) -> None:
         """Returns when workers can be forked at once."""
-        end = time.monotonic() + _TIMEOUT
+        end = time.monotonic() + TIMEOUT
         while not self.status()["template"]["pid"]:
             if time.monotonic() > end:
                 raise ServerError("the template is not ready")
@@ -81,30 +91,44 @@ def _address(url: str) -> Address:
 @contextmanager
 def mmserve(directory: Path, store: Path, **settings: Any) -> Iterator[MmServe]:
     """`mmserve start`, and in the end `mmserve stop`. What it writes goes into `directory`."""
-    where = [f"--management-address={_ANY_PORT}", f"--runtime-dir={directory / 'run'}"]
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    command = [
-        *("start", *where),
-        *(f"--inference-address={_ANY_PORT}", f"--model-store={store}", f"--cache-dir={directory / 'cache'}"),
-        *flags,
-    ]
     # Out of the terminal's reach: Ctrl-C would end the command, and not the server that is just coming up.
-    starting = _mmserve(command)
+    marker = secrets.token_hex(8)
+    starting = _mmserve(start_command(directory, store, settings), marker)
     try:
-        run_file = runfile.path(str(directory / "run"), _ANY_PORT)
+        file = run_file(directory)
         try:
             _finish(starting)
         except ServerError as error:
-            raise ServerError(f"{error}\n{_end_of(run_file.with_suffix('.log'))}") from None
-        running = runfile.read(run_file)
+            raise ServerError(f"{error}\n{end_of(file.with_suffix('.log'))}") from None
+        running = runfile.read(file)
         if running is None:
             raise ServerError("the server has ended right after its start")
-        yield MmServe(running)
+        yield MmServe(running, marker)
     finally:
-        with _undisturbed():
+        with undisturbed():
             starting.wait()
             if starting.returncode == 0:
-                _finish(_mmserve(["stop", "--force", *where]))
+                _finish(_mmserve(["stop", "--force", *_where(directory)]))
+
+
+def start_command(directory: Path, store: Path, settings: Mapping[str, Any]) -> list[str]:
+    """The arguments of a start whose server writes into `directory` alone."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    if "state_dir" in Settings.__struct_fields__:
+        flags.append(f"--state-dir={directory / 'state'}")
+    return [
+        *("start", *_where(directory)),
+        *(f"--inference-address={_ANY_PORT}", f"--model-store={store}", f"--cache-dir={directory / 'cache'}"),
+        *flags,
+    ]
+
+
+def run_file(directory: Path) -> Path:
+    return runfile.path(str(directory / "run"), _ANY_PORT)
+
+
+def _where(directory: Path) -> list[str]:
+    return [f"--management-address={_ANY_PORT}", f"--runtime-dir={directory / 'run'}"]
 
 
 @contextmanager
@@ -123,13 +147,14 @@ def reference(answer: bytes = b"{}") -> Iterator[Address]:
             raise ServerError("the reference does not start")
         yield Address("127.0.0.1", int(said))
     finally:
-        with _undisturbed(), process:
+        with undisturbed(), process:
             process.terminate()
 
 
-def _mmserve(arguments: list[str]) -> subprocess.Popen[str]:
+def _mmserve(arguments: list[str], marker: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "mmserve", *arguments],
+        env={**os.environ, MARKER: marker},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -138,7 +163,7 @@ def _mmserve(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
-def _end_of(log: Path) -> str:
+def end_of(log: Path) -> str:
     """The last lines of a log whose directory is about to be removed."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-20:]) if log.exists() else ""
 
@@ -158,7 +183,7 @@ def clean_up_when_told_to_end() -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Lets nobody's second Ctrl-C keep us from cleaning up."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

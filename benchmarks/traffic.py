@@ -67,6 +67,8 @@ class Load:
         self.answered = 0
         self.seconds = 0.0
         self.errors: Counter[str] = Counter()
+        # What the first answer with each wrong status said.
+        self.said: dict[int, str] = {}
         # Of models that have answered.
         self.models: set[str] = set()
         # Of each right answer, in seconds.
@@ -87,6 +89,7 @@ class Load:
     def note(self, call: Call, status: int, body: bytes, seconds: float) -> None:
         if status != 200:
             self.errors[f"status {status}"] += 1
+            self.said.setdefault(status, body.decode(errors="replace"))
         elif not call.accepts(body):
             self.errors["wrong answer"] += 1
         else:
@@ -120,9 +123,7 @@ class Connection(asyncio.Protocol):
         body_end = head_end + 4 + int(received[length_at : received.find(b"\r\n", length_at)])
         if len(received) < body_end:
             return
-        assert self._call is not None
-        seconds = time.perf_counter() - self._sent_at
-        self._load.note(self._call, int(received[9:12]), received[head_end + 4 : body_end], seconds)
+        self._answered(int(received[9:12]), received[head_end + 4 : body_end])
         self._received = b""
         self._send_next()
 
@@ -136,6 +137,10 @@ class Connection(asyncio.Protocol):
         """Gives up what is not answered."""
         self._call = None
         self._transport.close()
+
+    def _answered(self, status: int, body: bytes) -> None:
+        assert self._call is not None
+        self._load.note(self._call, status, body, time.perf_counter() - self._sent_at)
 
     def _send_next(self) -> None:
         self._call = next(self._calls, None)
