@@ -14,7 +14,30 @@ from pathlib import Path
 import click
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from benchmarks import cold, growth, handler, hot, large, latency, ready, report, rounds, servers, thousand, wrk
+from benchmarks import (
+    budget,
+    cold,
+    flood,
+    growth,
+    handler,
+    hang,
+    hot,
+    hotspot,
+    kills,
+    large,
+    latency,
+    overload,
+    ready,
+    report,
+    rounds,
+    segfault,
+    servers,
+    sigkill,
+    sigterm,
+    switch,
+    thousand,
+    wrk,
+)
 from benchmarks.report import Row
 
 BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
@@ -28,6 +51,17 @@ BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
     "thousand": thousand.run,
     "memory": thousand.run,
     "growth": growth.run,
+    # What the supervisor is for.
+    "hotspot": hotspot.run,
+    "switch": switch.run,
+    "flood": flood.run,
+    "kills": kills.run,
+    "segfault": segfault.run,
+    "hang": hang.run,
+    "sigterm": sigterm.run,
+    "sigkill": sigkill.run,
+    "budget": budget.run,
+    "overload": overload.run,
 }
 
 
