@@ -84,7 +84,7 @@ class ModelSettings:
         """The opposite of `values`, as strict as if somebody had just said them."""
         for name, value in values.items():
             if name not in _NAMES:
-                raise SettingError(name, str(value), "no such setting")
+                raise SettingError(name, str(value), "nothing, since there is no such setting")
         # The text of a number is exact, and goes through the same checks as what is typed.
         return _settings(_Said({name: str(value) for name, value in values.items()}, {}))
 

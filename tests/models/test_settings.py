@@ -243,7 +243,7 @@ def test_values_are_only_what_was_said() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"min_worker": 1}, "min_worker is '1', expected no such setting"),
+        ({"min_worker": 1}, "min_worker is '1', expected nothing, since there is no such setting"),
         ({"min_workers": -1}, "min_workers is '-1', expected a whole number from 0 to 1000"),
         ({"min_workers": 1.0}, "min_workers is '1.0', expected a whole number from 0 to 1000"),
         ({"min_workers": True}, "min_workers is 'True', expected a whole number from 0 to 1000"),

@@ -1,0 +1,300 @@
+"""What was registered is still registered: after a restart or a crash, on a full disk, beside damaged files."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmserve.errors import StartError
+from mmserve.models.registrations import MAX_BYTES, Record, Registrations
+from mmserve.models.settings import ModelSettings
+from tests.models.test_settings import consistent_settings
+
+KILLS = 40
+# Of very different lengths, so that a mixture of the two is not mistaken for either.
+OLD = Record("model", "/models/old.tar.gz", {"min_workers": 1})
+NEW = Record("model", "/models/" + "new" * 10_000, {"min_workers": 2}, {"weight": 2.5, "pinned": True})
+GOOD = Record("good", "/models/good.tar.gz")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def registrations(directory: Path) -> Registrations:
+    return Registrations(directory)
+
+
+def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    assert Registrations(tmp_path / "a" / "state").load() == []
+    assert (tmp_path / "a" / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_was_saved_is_loaded_by_name_when_it_was_saved_last(registrations: Registrations, directory: Path) -> None:
+    for name in ("b", "a-b", "a", "B.c"):
+        registrations.save(Record(name, withdrawn=True))
+    registrations.save(Record("b", scaled_to={"max_memory_mb": 64.5}))
+    withdrawn = [Record(name, withdrawn=True) for name in ("B.c", "a", "a-b")]
+    assert Registrations(directory).load() == [*withdrawn, Record("b", scaled_to={"max_memory_mb": 64.5})]
+
+
+@settings(max_examples=30, deadline=None)
+@given(consistent_settings(), consistent_settings(), st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_settings_come_back_as_they_were_said(
+    registered_with: ModelSettings, scaled_to: ModelSettings, source: str
+) -> None:
+    record = Record("model", source.replace("\0", "0"), registered_with.values(), scaled_to.values())
+    with TemporaryDirectory() as directory:
+        registrations = Registrations(Path(directory))
+        registrations.save(record)
+        (loaded,) = registrations.load()
+    assert loaded == record
+    assert ModelSettings.from_values(loaded.registered_with) == registered_with
+    assert ModelSettings.from_values(loaded.scaled_to) == scaled_to
+
+
+def test_the_longest_name_can_be_saved_and_set_aside(registrations: Registrations, directory: Path) -> None:
+    name = "x" * 200
+    registrations.save(Record(name, withdrawn=True))
+    assert registrations.load() == [Record(name, withdrawn=True)]
+    (directory / f"{name}.json").write_text("")
+    assert (registrations.load(), os.listdir(directory)) == ([], [f"{name}.json.damaged-1"])
+
+
+def test_a_name_that_looks_like_one_of_our_files_is_a_model(registrations: Registrations) -> None:
+    names = ["a", "a.json", "a.json.damaged-1", "a.json.tmp", "a.tmp"]
+    for name in names:
+        registrations.save(Record(name, withdrawn=True))
+    assert [record.name for record in registrations.load()] == names
+
+
+def test_what_was_removed_is_gone(registrations: Registrations, directory: Path) -> None:
+    registrations.save(OLD)
+    registrations.remove("model")
+    registrations.remove("model")
+    assert (registrations.load(), os.listdir(directory)) == ([], [])
+
+
+def text(**changed: object) -> bytes:
+    """The file of a model called "bad", but for what is changed."""
+    good: dict[str, object] = {"version": 1, "name": "bad", "source": "/models/bad.tar.gz"}
+    return msgspec.json.encode({key: value for key, value in (good | changed).items() if value is not ...})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "truncated"),
+        (text()[:-10], "truncated"),
+        (b"\xff\xfe" + random.Random(3).randbytes(300), "malformed"),
+        (text().replace(b"bad.tar", b"\xff\xfe.tar"), "decode"),
+        (b'{"x":' + b"[" * 50_000, "recursion"),
+        (text(version=...), "missing required field `version`"),
+        (text(version=2, replicas=3), "it is of version 2, this server reads 1"),
+        (text(name="good"), "it is of a model of another name: 'good'"),
+        (text(name="../bad"), "'../bad' is not a model name"),
+        (text(replicas=3), "unknown field `replicas`"),
+        (text(source="/models\0"), "is not a source"),
+        (text(source=None, registered_with={"min_workers": 1}), "it is registered without a source"),
+        (text(source=None, withdrawn=True, scaled_to={"min_workers": 1}), "it is withdrawn, and is to be served"),
+        (text(registered_with={"min_workers": -1}), "min_workers is '-1', expected a whole number from 0 to 1000"),
+        (text(registered_with={"min_workers": "1"}), "got `str`"),
+        (text(scaled_to={"min_workers": 5, "max_workers": 4}), "expected a whole number from 0 to 4"),
+        (text(scaled_to={"replicas": 1}), "replicas is '1', expected nothing, since there is no such setting"),
+        (text(scaled_to={"weight": 0.5}).replace(b"0.5", b"1e999"), "out of range"),
+        (text(source="x" * MAX_BYTES), f"it is longer than {MAX_BYTES} bytes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_damaged_file_is_set_aside_and_named_and_the_others_are_loaded(
+    registrations: Registrations, directory: Path, caplog: pytest.LogCaptureFixture, content: bytes, reason: str
+) -> None:
+    registrations.save(GOOD)
+    (directory / "bad.json").write_bytes(content)
+    assert registrations.load() == [GOOD]
+    ((_, level, message),) = caplog.record_tuples
+    assert level == logging.ERROR
+    assert reason in message
+    assert message.endswith("it was set aside as 'bad.json.damaged-1'")
+    assert (directory / "bad.json.damaged-1").read_bytes() == content
+    assert registrations.load() == [GOOD]
+    assert len(caplog.records) == 1
+
+
+def test_what_was_set_aside_is_never_overwritten(registrations: Registrations, directory: Path) -> None:
+    for content in ("first", "second", "third"):
+        (directory / "bad.json").write_text(content)
+        assert registrations.load() == []
+    registrations.save(Record("bad", withdrawn=True))
+    assert registrations.load() == [Record("bad", withdrawn=True)]
+    aside = {path.name: path.read_text() for path in directory.glob("*.damaged-*")}
+    assert aside == {f"bad.json.damaged-{number}": each for number, each in enumerate(("first", "second", "third"), 1)}
+
+
+def test_what_is_no_file_is_set_aside_and_not_waited_for(registrations: Registrations, directory: Path) -> None:
+    registrations.save(GOOD)
+    os.mkfifo(directory / "pipe.json")
+    (directory / "directory.json").mkdir()
+    for name in ("link.json", "link.json.damaged-1"):
+        (directory / name).symlink_to("nowhere")
+    assert registrations.load() == [GOOD]
+    aside = {f"{name}.json.damaged-1" for name in ("directory", "link", "pipe")}
+    assert set(os.listdir(directory)) == {"good.json", "link.json.damaged-2", *aside}
+
+
+def test_a_file_that_cannot_be_read_now_stays_for_another_time(
+    registrations: Registrations, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registrations.save(GOOD)
+    registrations.save(OLD)
+    (directory / "good.json").unlink()
+    (directory / "good.json").symlink_to("good.json")
+    assert registrations.load() == [OLD]
+    assert "'good.json': [Errno 40] Too many levels of symbolic links" in caplog.text
+    assert sorted(os.listdir(directory)) == ["good.json", "model.json"]
+
+
+def test_what_is_not_ours_in_the_directory_is_left_alone(
+    registrations: Registrations, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {"README", ".gitignore", ".hidden.json", "a.json~"}
+    for name in names:
+        (directory / name).touch()
+    assert (registrations.load(), set(os.listdir(directory)), caplog.records) == ([], names, [])
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (Record("../model", withdrawn=True), "not a model name"),
+        (Record("model", registered_with={"min_workers": 1}), "without a source"),
+        (Record("model", "/model", {"min_workers": -1}), "from 0 to 1000"),
+        (Record("model", "/model", version=2), "version 2"),
+        (Record("model", "/model/\udcff"), "surrogates not allowed"),
+        (Record("model", "/" * MAX_BYTES), "longer than"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_nothing_is_saved_that_would_not_be_loaded(
+    registrations: Registrations, directory: Path, record: Record, reason: str
+) -> None:
+    registrations.save(OLD)
+    with pytest.raises(ValueError, match=reason):
+        registrations.save(record)
+    assert (os.listdir(directory), registrations.load()) == (["model.json"], [OLD])
+
+
+def save_until_killed(directory: Path) -> None:
+    """Kills a process that saves, again and again, and says after each time what was left."""
+    registrations = Registrations(directory)
+    registrations.save(OLD)
+    for _ in range(KILLS):
+        child = os.fork()
+        if not child:
+            while True:
+                registrations.save(NEW)
+                registrations.save(OLD)
+        time.sleep(random.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        torn = len(os.listdir(directory)) > 1
+        loaded = Registrations(directory).load()
+        found = "old" if loaded == [OLD] else "new" if loaded == [NEW] else "neither"
+        print(found, "torn" if torn else "whole", *os.listdir(directory))
+
+
+def test_a_crash_in_the_middle_of_a_save_leaves_the_old_state_or_the_new(directory: Path) -> None:
+    # In a process of its own, which may fork: it has no threads.
+    code = f"import {__name__} as tests; tests.save_until_killed(tests.Path({str(directory)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    found, torn, left = zip(*(line.split() for line in done.stdout.splitlines()), strict=True)
+    assert len(found) == KILLS
+    assert set(found) <= {"old", "new"}
+    assert set(left) == {"model.json"}
+    # Or none was killed in the middle of anything.
+    assert "torn" in torn
+
+
+def test_different_models_are_saved_and_removed_at_the_same_time(registrations: Registrations) -> None:
+    def work(name: str) -> None:
+        for turn in range(30):
+            registrations.save(Record(name, f"/models/{turn}"))
+            if turn % 3 == 0:
+                registrations.remove(name)
+
+    names = [f"model-{number}" for number in range(4)]
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(work, names))
+    assert registrations.load() == [Record(name, "/models/29") for name in names]
+
+
+@contextmanager
+def full_disk(left: int) -> Iterator[None]:
+    """No file can become longer: what is beyond is not written, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal that comes with it.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("left", [0, 1, 10_000])
+def test_a_full_disk_leaves_the_old_state(registrations: Registrations, directory: Path, left: int) -> None:
+    registrations.save(OLD)
+    with full_disk(left), pytest.raises(OSError, match="File too large"):
+        registrations.save(NEW)
+    assert (os.listdir(directory), registrations.load()) == (["model.json"], [OLD])
+    registrations.save(NEW)
+    assert registrations.load() == [NEW]
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500, 0o300])
+def test_a_directory_that_may_not_be_used_is_named_at_the_start(directory: Path, mode: int) -> None:
+    directory.mkdir()
+    opened = os.open(directory, os.O_RDONLY)
+    user = os.geteuid()
+    if user == 0:
+        # To root nothing is forbidden: it becomes somebody else, whose the directory is.
+        os.chown(directory, 65534, -1)
+        os.seteuid(65534)
+    try:
+        # Not by its path: the directories above may be root's.
+        os.fchmod(opened, mode)
+        with pytest.raises(StartError, match=r"state_dir .*: may not be read and written"):
+            Registrations(Path(f"/proc/self/fd/{opened}"))
+    finally:
+        os.seteuid(user)
+        os.close(opened)
+
+
+def test_a_directory_that_cannot_be_made_is_named_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name, problem in (("file", "File exists"), ("file/state", "Not a directory")):
+        with pytest.raises(StartError, match=f"state_dir {tmp_path / name}: {problem}"):
+            Registrations(tmp_path / name)
+
+
+def test_a_directory_that_has_gone_is_named(registrations: Registrations, directory: Path) -> None:
+    directory.rmdir()
+    with pytest.raises(StartError, match=f"state_dir {directory}: No such file or directory"):
+        registrations.load()
