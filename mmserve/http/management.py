@@ -1,6 +1,7 @@
 """The management API, with the parameters and JSON shapes of Multi Model Server and DJL Serving.
 
 GET /models     POST /models     GET, PUT, DELETE /models/{model}     GET /ping     GET /status
+and, for those who watch the server: GET /events     GET /metrics
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from aiohttp import hdrs, web
 from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
 from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
+from mmserve.http.observation import ObservationApi
 from mmserve.models.settings import ModelSettings, SettingError
 from mmserve.operations import Operations, status
 from mmserve.scheduling.queue import ModelQueue
@@ -40,10 +42,12 @@ class ManagementApi:
         operations: Operations,
         bodies: BodyReader,
         server_status: Callable[[], Awaitable[Mapping[str, Any]]],
+        observation: ObservationApi | None = None,
     ) -> None:
         self._operations = operations
         self._bodies = bodies
         self._server_status = server_status
+        self._observation = observation
         self._actions: dict[str, dict[str, Action]] = {
             "/models": {hdrs.METH_GET: self._list, hdrs.METH_POST: self._register},
             "/status": {hdrs.METH_GET: self._status},
@@ -63,6 +67,8 @@ class ManagementApi:
         """The same, but raises ServingError."""
         body = await self._bodies.read(request)
         self._bodies.release(body)
+        if self._observation is not None and request.path in self._observation.paths:
+            return await self._observation.respond(request, _parameters(request, bytes(body)), request_id)
         action = self._action(request.method, request.path)
         code, content = await action(_parameters(request, bytes(body)))
         return json_response(content, status=code, request_id=request_id)
