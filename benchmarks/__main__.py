@@ -4,6 +4,7 @@ the exit status says only whether everything could be measured.
 
 from __future__ import annotations
 
+import http.client
 import math
 import sys
 import tempfile
@@ -100,10 +101,10 @@ def main(names: tuple[str, ...]) -> None:
             try:
                 with tempfile.TemporaryDirectory(prefix="mmserve-bench-") as directory:
                     found += run(Path(directory), Shown(progress, task, name))
-            except servers.ServerError as error:
-                # The others can still be measured.
+            except (servers.ServerError, OSError, http.client.HTTPException) as error:
+                # Also what a client sees of a server that dies. The others can still be measured.
                 broken = True
-                console.print(f"{name}: {error}", markup=False)
+                console.print(f"{name}: {str(error) or type(error).__name__}", markup=False)
                 found.append(Row(name, math.nan, failure="see above"))
             console.print(f"{name}: done, load {report.load():.1f}")
             progress.remove_task(task)

@@ -5,6 +5,7 @@ By turns quiet and flooded, so that a host's changing mood meets both.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def _rows(progress: Progress, flood: Record, others: Record, capacity: float, fa
         bystanders.row(f"flood: p99 of {bystanders.MODELS} others beside it", others, alone, beside),
         Row(
             f"flood: slowest of {len(refusals):,} refusals",
-            *(max(refusals, default=0.0), "ms", _SLOWEST_REFUSAL),
+            *(max(refusals, default=math.nan), "ms", _SLOWEST_REFUSAL),
             failure=failure,
         ),
         Row(

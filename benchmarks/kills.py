@@ -118,9 +118,8 @@ def run(directory: Path, progress: Progress) -> list[Row]:
     remains = left.of(server.marker)
     milliseconds = [seconds * 1000 for seconds in killer.restored]
     progress.say(f"{killer.kills} kills, {killer.in_a_row} of the same model twice in {_IN_A_ROW} s")
-    if milliseconds:
-        half, late = percentile(milliseconds, 50), percentile(milliseconds, 99)
-        progress.say(f"a worker again after {half:.0f} ms (p50), {late:.0f} ms (p99)")
+    half, late = percentile(milliseconds, 50), percentile(milliseconds, 99)
+    progress.say(f"a worker again after {half:.0f} ms (p50), {late:.0f} ms (p99)")
     progress.say(f"answers after {load.milliseconds(50):.1f} ms (p50), {load.milliseconds(99):.1f} ms (p99)")
     for status, said in load.said.items():
         progress.say(f"the first {status}: {said}")
@@ -135,7 +134,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         ),
         Row(
             "kills: minWorkers again, the longest",
-            max(milliseconds, default=0.0),
+            max(milliseconds, default=math.nan),
             "ms",
             _RESTORED_WITHIN,
             failure=missing,

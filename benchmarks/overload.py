@@ -95,4 +95,4 @@ def _recovery(progress: Progress, load: Record, begin: float) -> Row:
 
 def _p99(load: Record, since: float, until: float) -> float:
     """Of right answers, in milliseconds."""
-    return percentile(load.times(since=since, until=until) or [float("nan")], 99) * 1000
+    return percentile(load.times(since=since, until=until), 99) * 1000

@@ -37,7 +37,8 @@ class Remains(NamedTuple):
 
 def run(directory: Path, progress: Progress) -> list[Row]:
     # Not in the store: what is served of them is known from their registration alone.
-    archives = [directory / "archives" / f"{name}.tar.gz" for name in models.make_store(directory / "archives", MODELS)]
+    packed = models.make_store(directory / "archives", MODELS, properties={})
+    archives = [directory / "archives" / f"{name}.tar.gz" for name in packed]
     (store := directory / "store").mkdir()
     names = [f"tenant-{number:02}" for number in range(MODELS)]
     calls = models.calls(names)
@@ -83,8 +84,9 @@ def run(directory: Path, progress: Progress) -> list[Row]:
 
 def _register(management: Address, number: int, name: str, archive: Path) -> None:
     """Says something else of each, of every third again later, and leaves half of them asleep."""
-    said = f"min_worker={number % 2}&max_worker={2 + number % 3}&batch_size={1 + number % 7}"
-    management.call("POST", f"/models?url={archive}&model_name={name}&{said}&job_queue_size={100 + number}")
+    workers = f"min_worker={number % 2}&max_worker={2 + number % 3}&max_idle_time={100 + number}"
+    queue = f"batch_size={1 + number % 7}&job_queue_size={200 + number}"
+    management.call("POST", f"/models?url={archive}&model_name={name}&{workers}&{queue}")
     if number % 3 == 0:
         management.call("PUT", f"/models/{name}?min_worker=1&job_queue_size={500 + number}")
 

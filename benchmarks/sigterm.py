@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,8 @@ def run(directory: Path, progress: Progress) -> list[Row]:
     for number in range(1, ROUNDS + 1):
         progress.doing(f"round {number} of {ROUNDS}")
         left = Left(directory)
-        with foreground(directory, store) as front, ThreadPoolExecutor(1) as pool:
+        # The clients go on until the server has ended, whatever happens here.
+        with ThreadPoolExecutor(1) as pool, foreground(directory, store) as front:
             warming = traffic.run(front.server.inference, iter([*calls, *slow]))
             if warming.problems:
                 raise servers.ServerError(f"before any signal: {warming.problems}")
@@ -44,7 +46,10 @@ def run(directory: Path, progress: Progress) -> list[Row]:
             time.sleep(_SECONDS)
             told = time.perf_counter()
             front.process.send_signal(signal.SIGTERM)
-            statuses.append(front.process.wait(servers.TIMEOUT))
+            try:
+                statuses.append(front.process.wait(servers.TIMEOUT))
+            except subprocess.TimeoutExpired:
+                raise servers.ServerError("the server does not end when it is told to") from None
             ended = time.perf_counter() - told
             remains += left.of(front.server.marker)
             seen = asking.result()

@@ -84,7 +84,7 @@ class Load:
         return ", ".join(f"{count} x {error}" for error, count in self.errors.items())
 
     def milliseconds(self, percent: float) -> float:
-        return percentile(self.latencies, percent) * 1000 if self.latencies else math.nan
+        return percentile(self.latencies, percent) * 1000
 
     def note(self, call: Call, status: int, body: bytes, seconds: float) -> None:
         if status != 200:
