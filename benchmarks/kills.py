@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks import models, record, servers, traffic
 from benchmarks.apart import apart
-from benchmarks.left import Left
+from benchmarks.left import Left, processes
 from benchmarks.report import Row, percentile
 from benchmarks.rounds import Progress
 from benchmarks.watch import Watch, serving
@@ -115,6 +115,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
                 load = client.result()
             watching.wait_until_served(names, 1)
             after = _descriptors(server.pid)
+        running = len(processes(server.marker))
     remains = left.of(server.marker)
     milliseconds = [seconds * 1000 for seconds in killer.restored]
     progress.say(f"{killer.kills} kills, {killer.in_a_row} of the same model twice in {_IN_A_ROW} s")
@@ -139,7 +140,12 @@ def run(directory: Path, progress: Progress) -> list[Row]:
             _RESTORED_WITHIN,
             failure=missing,
         ),
-        Row("kills: processes and segments left", len(remains), required=0, failure=", ".join(remains[:3])),
+        Row(
+            f"kills: of {running} processes and what they use, left",
+            len(remains),
+            required=0,
+            failure=", ".join(remains[:3]),
+        ),
         Row("kills: more descriptors in the front than before", after - before, required=0),
     ]
 

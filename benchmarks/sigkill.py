@@ -50,6 +50,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         progress.doing("SIGKILL under load")
         with apart(record.closed_loop, front.server.inference, calls, _SECONDS + _GONE_AFTER) as client:
             time.sleep(_SECONDS)
+            running = len(left.processes(front.server.marker))
             front.process.kill()
             remains = _remains(front.server.marker)
             load = client.result()
@@ -69,7 +70,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         progress.say(f"{changed[0]} had {before[changed[0]]}, has {after[changed[0]]}")
     return [
         Row(
-            f"sigkill: processes left after {_GONE_AFTER:.0f} s",
+            f"sigkill: of {running} processes, left after {_GONE_AFTER:.0f} s",
             *(len(remains.processes), "", 0),
             failure=", ".join(remains.processes[:3]),
         ),
@@ -106,9 +107,9 @@ def _remains(marker: str) -> Remains:
     """Looks for as long as is allowed."""
     start = time.perf_counter()
     gone = math.nan
-    while (now := time.perf_counter()) < start + _GONE_AFTER:
+    while time.perf_counter() < start + _GONE_AFTER:
         if math.isnan(gone) and not left.processes(marker):
-            gone = now - start
+            gone = time.perf_counter() - start
         time.sleep(_PAUSE)
     return Remains(gone, left.processes(marker))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import coded, models, servers, traffic, witness
 from benchmarks.foreground import foreground
-from benchmarks.left import Left
+from benchmarks.left import Left, processes
 from benchmarks.report import Row
 from benchmarks.rounds import Progress
 from benchmarks.traffic import CONNECTIONS
@@ -44,6 +44,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
             each = [calls[number % MODELS :] + calls for number in range(half)] + [slow] * half
             asking = pool.submit(witness.ask_until_refused, front.server.inference, each)
             time.sleep(_SECONDS)
+            running = len(processes(front.server.marker))
             told = time.perf_counter()
             front.process.send_signal(signal.SIGTERM)
             try:
@@ -76,7 +77,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
         ),
         Row("sigterm: exit status, the highest", max(map(abs, statuses)), required=0),
         Row(
-            "sigterm: processes, run files and segments left",
+            f"sigterm: of {running} processes, their run file and segments, left",
             *(len(remains), "", 0),
             failure=", ".join(remains[:3]),
         ),
