@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from mmserve.errors import StartError
+from mmserve.models.settings import MAX_MEMORY_MB, MAX_WORKERS
 
 _PORT_HINT = "`http://HOST:PORT`; port 0 takes a free one"
 # What a new template imports before anything was learned: what most scikit-learn models are made of.
@@ -49,6 +50,10 @@ def _cache_dir() -> str:
     return _directory("CACHE_DIRECTORY", "XDG_CACHE_HOME", str(Path.home() / ".cache" / "mmserve"))
 
 
+def _state_dir() -> str:
+    return _directory("STATE_DIRECTORY", "XDG_STATE_HOME", str(Path.home() / ".local" / "state" / "mmserve"))
+
+
 Positive = Annotated[int, Meta(ge=1)]
 # Endless is none of them: timers are made of these.
 _DAY = 86_400.0
@@ -75,7 +80,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=0, le=1000 * _DAY, description="Milliseconds to wait for a batch to fill; 0 takes what is there."),
     ] = 0.0
-    min_workers: Annotated[int, Meta(ge=0, description="Workers that each loaded model keeps.")] = 0
+    min_workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS, description="Workers that each loaded model keeps.")] = 0
+    max_workers: Annotated[
+        int | None, Meta(ge=1, le=MAX_WORKERS, description="Workers that one model may have; as many as usable CPUs.")
+    ] = None
+    max_idle_time: Annotated[
+        float, Meta(ge=0, le=365 * _DAY, description="Seconds after which an idle worker ends.")
+    ] = 60.0
+    predict_timeout: Annotated[
+        Seconds,
+        Meta(description="Seconds after which a worker that does not answer is replaced, its request answered 504."),
+    ] = 60.0
+    model_loading_timeout: Annotated[Seconds, Meta(description="Seconds that a model has to load.")] = 240.0
+    max_memory_mb: Annotated[
+        float | None,
+        Meta(gt=0, le=MAX_MEMORY_MB, description="MiB of its own after which a worker is replaced, between requests."),
+    ] = None
+    memory_budget: Annotated[
+        Positive | None,
+        Meta(description="Bytes for the server with all its workers; idle ones are evicted to keep to it."),
+    ] = None
+    store_check_interval: Annotated[
+        Seconds, Meta(description="Seconds between two looks for newer files of models that have workers.")
+    ] = 5.0
     request_timeout: Annotated[Seconds, Meta(description="Seconds until an accepted request is answered 504.")] = 60.0
     read_timeout: Annotated[
         Seconds, Meta(description="Seconds that a client has to send a request, headers and body.")
@@ -112,6 +139,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     runtime_dir: Annotated[str, Meta(description="Directory for the run file and the log.")] = msgspec.field(
         default_factory=_runtime_dir
     )
+    state_dir: Annotated[str, Meta(description="Directory for what was registered and scaled.")] = msgspec.field(
+        default_factory=_state_dir
+    )
+    metrics_models: Annotated[
+        int,
+        Meta(ge=0, le=10_000, description="Models with series of their own in /metrics; others are counted together."),
+    ] = 200
     log_level: Annotated[
         str, Meta(pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR.")
     ] = "INFO"
@@ -198,6 +232,9 @@ def markdown() -> str:
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     machine_dependent = {"cache_dir": "`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/mmserve` or `~/.cache/mmserve`"}
     machine_dependent["runtime_dir"] = "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mmserve` or `/tmp/mmserve-UID`"
+    machine_dependent["state_dir"] = "`$STATE_DIRECTORY`, `$XDG_STATE_HOME/mmserve` or `~/.local/state/mmserve`"
+    machine_dependent["max_workers"] = "usable CPUs"
+    machine_dependent["memory_budget"] = "90 % of the usable memory"
     for row in table():
         default = ", ".join(row.default) if isinstance(row.default, tuple) else row.default
         shown = machine_dependent.get(row.name, "none" if default is None else f"`{default}`")

@@ -78,6 +78,32 @@ class Overloaded(ServingError):
     retry_after = 1
 
 
+class StateNotSaved(ServingError):
+    """What was asked would be forgotten at the next restart: the disk that holds `state_dir` is full or read-only."""
+
+    error_type = "StateNotSavedException"
+
+
+class NoMemory(ServingError):
+    """There is no memory for a worker, and nobody who could be evicted."""
+
+    status = 503
+    error_type = "WlmOutOfMemoryException"
+    retry_after = 1
+
+
+class InsufficientMemory(ServingError):
+    """The same, told to who wants a model loaded: whoever runs the host can unload others."""
+
+    status = 507
+    error_type = "WlmOutOfMemoryException"
+
+
+class PredictTimeout(ServingError):
+    status = 504
+    error_type = "PredictTimeoutException"
+
+
 class Stopping(ServingError):
     status = 503
     error_type = "ServiceUnavailableException"

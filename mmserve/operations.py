@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from mmserve.errors import BadRequest, Conflict, ModelNotFound, ServingError
+from mmserve.errors import (
+    BadRequest,
+    Conflict,
+    InsufficientMemory,
+    ModelNotFound,
+    NoMemory,
+    ServingError,
+    StateNotSaved,
+)
 from mmserve.models.archive import name_of, valid_name
 from mmserve.models.model import Model
+from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.settings import ModelSettings
 from mmserve.models.store import resolve
+from mmserve.observability.events import EventLog
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.worker import WorkerState
+
+logger = logging.getLogger("mmserve")
+
+_T = TypeVar("_T")
 
 
 class Listed(NamedTuple):
@@ -27,40 +43,79 @@ class Listed(NamedTuple):
 
 
 class Operations:
-    def __init__(self, registry: Registry, dispatcher: Dispatcher, supervisor: Supervisor) -> None:
+    """What was asked is on the disk before it is said to be done. `drain_timeout` in seconds."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        registrations: Registrations,
+        dispatcher: Dispatcher,
+        supervisor: Supervisor,
+        log: EventLog,
+        *,
+        drain_timeout: float,
+    ) -> None:
         self._registry = registry
+        self._registrations = registrations
         self._dispatcher = dispatcher
         self._supervisor = supervisor
+        self._log = log
+        self._drain_timeout = drain_timeout
+        # One change at a time, so that what is on the disk and what holds are the same.
+        self._changing = asyncio.Lock()
         # What has to be finished even if the caller who asked for it goes away.
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def restore(self) -> None:
+        """Takes up again what was registered and scaled before the last end, whatever that was."""
+        restored = []
+        for record in await asyncio.to_thread(self._registrations.load):
+            if record.withdrawn:
+                self._registry.withdraw(record.name)
+            elif (model := await self._restored(record)) is not None:
+                self._registry.add(model)
+                restored.append(model)
+        if restored:
+            self._log.add("registrations_restored", level=logging.INFO, models=len(restored))
+            self._keep(self._supervisor.restore([self._dispatcher.queue(model).pool for model in restored]))
 
     async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool) -> Model:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
         source, name = await self._locate(url, name)
-        known = self._registry.get(name)
-        if known is not None and (known.registered or self._dispatcher.queue(known).pool.workers):
-            raise Conflict(f"Model {name} is already registered.")
-        if known is not None:
-            self._dispatcher.forget(known)
-        model = Model(name, source, registered=True, registered_with=asked)
-        self._registry.add(model)
+        async with self._changing:
+            known = self._registry.get(name)
+            if known is not None and (known.registered or self._in_use(known)):
+                raise Conflict(f"Model {name} is already registered.")
+            model = Model(name, source, registered=True, registered_with=asked)
+            await self._save(model)
+            if known is not None:
+                self._supervisor.dismiss(self._dispatcher.queue(known).pool)
+                self._dispatcher.forget(known)
+            self._registry.add(model)
+        self._log.add("model_registered", name, str(source), level=logging.INFO)
         if not load:
             return model
         pool = self._dispatcher.queue(model).pool
-        self._supervisor.wake(pool)
+        self._supervisor.wake(pool, load=True)
         if wait:
             try:
                 await self._reach(pool)
             except ServingError:
-                self._registry.discard(model)
-                await self._end(model)
+                await self._finish_anyway(self._take_back(model))
                 raise
         return model
 
     async def scale(self, name: str, asked: ModelSettings, *, wait: bool) -> Model:
         """Changes how many workers a model has, and whatever else is said."""
-        model = await self._registry.find(name)
-        model.scaled_to = asked.over(model.scaled_to)
+        async with self._changing:
+            model = await self._registry.find(name)
+            before, model.scaled_to = model.scaled_to, asked.over(model.scaled_to)
+            try:
+                await self._save(model)
+            except ServingError:
+                model.scaled_to = before
+                raise
+        self._log.add("model_scaled", name, level=logging.INFO, asked=asked.values())
         pool = self._dispatcher.queue(model).pool
         self._supervisor.rescale(pool, to_minimum=asked.min_workers is not None)
         if wait:
@@ -69,9 +124,12 @@ class Operations:
 
     async def unregister(self, name: str) -> None:
         """Takes a model away. What was accepted for it is answered first."""
-        model = await self._registry.find(name)
-        self._registry.remove(model)
-        await self._end(model)
+        async with self._changing:
+            model = await self._registry.find(name)
+            await self._save_without(model)
+            self._registry.remove(model)
+        self._log.add("model_unregistered", name, level=logging.INFO)
+        await self._finish_anyway(self._finish(model))
 
     async def describe(self, name: str) -> ModelQueue:
         return self._dispatcher.queue(await self._registry.find(name))
@@ -98,25 +156,82 @@ class Operations:
             raise ModelNotFound(url)
         return source, name
 
+    def _in_use(self, model: Model) -> bool:
+        queue = self._dispatcher.queue(model)
+        return bool(queue.pool.workers or queue.waiting)
+
     async def _reach(self, pool: Pool) -> None:
-        """Waits until as many workers as desired are ready; raises what keeps them from it."""
+        """Waits until as many workers as were asked for are ready; raises what keeps them from it."""
         failure = pool.failure
-        while pool.ready != pool.desired or len(pool.workers) != pool.desired:
+        while True:
             if pool.failure is not None and pool.failure is not failure:
-                raise pool.failure.error()
+                error = pool.failure.error()
+                raise InsufficientMemory(str(error)) if isinstance(error, NoMemory) else error
             if self._registry.get(pool.model.name) is not pool.model:
                 raise Conflict(f"Model {pool.model.name} was unregistered meanwhile.")
+            if pool.settled:
+                return
             await pool.changed.wait()
 
-    async def _end(self, model: Model) -> None:
-        task = asyncio.get_running_loop().create_task(self._finish(model))
+    async def _restored(self, record: Record) -> Model | None:
+        source = None if record.source is None else Path(record.source)
+        if source is None and self._registry.store is not None:
+            source = await asyncio.to_thread(self._registry.store.find, record.name)
+        if source is None:
+            logger.warning("model %s was scaled and is not in the store any more", record.name)
+            return None
+        return Model(
+            record.name,
+            source,
+            registered=record.source is not None,
+            registered_with=ModelSettings.from_values(record.registered_with),
+            scaled_to=ModelSettings.from_values(record.scaled_to),
+        )
+
+    async def _save(self, model: Model) -> None:
+        """Raises StateNotSaved, and has then changed nothing."""
+        record = Record(
+            model.name,
+            str(model.source) if model.registered else None,
+            model.registered_with.values(),
+            model.scaled_to.values(),
+        )
+        await self._write(self._registrations.save, record)
+
+    async def _save_without(self, model: Model) -> None:
+        """As if the model had never been registered; what the store has by its name stays away."""
+        store = self._registry.store
+        if store is not None and await asyncio.to_thread(store.find, model.name) is not None:
+            await self._write(self._registrations.save, Record(model.name, withdrawn=True))
+        else:
+            await self._write(self._registrations.remove, model.name)
+
+    async def _write(self, write: Callable[[_T], None], what: _T) -> None:
+        try:
+            await asyncio.to_thread(write, what)
+        except (OSError, ValueError) as error:
+            raise StateNotSaved(f"Nothing was changed, because it could not be saved in state_dir: {error}") from error
+
+    async def _take_back(self, model: Model) -> None:
+        """Of a registration that has failed nothing remains."""
+        async with self._changing:
+            self._registry.discard(model)
+            await asyncio.to_thread(self._registrations.remove, model.name)
+        await self._finish(model)
+
+    async def _finish_anyway(self, work: Coroutine[Any, Any, None]) -> None:
+        """Waits for it, and lets it be finished if the caller goes away."""
+        await asyncio.shield(self._keep(work))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        await asyncio.shield(task)
+        return task
 
     async def _finish(self, model: Model) -> None:
         queue = self._dispatcher.queue(model)
-        await self._dispatcher.settle(queue)
+        await self._dispatcher.settle(queue, self._drain_timeout)
         await self._supervisor.retire(queue.pool)
         self._dispatcher.forget(model)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import resource
 import signal
@@ -16,26 +17,37 @@ from typing import Any
 import psutil
 import uvloop
 
+from mmserve import runfile
 from mmserve.config import Settings
 from mmserve.errors import StartError
 from mmserve.http.body import BodyReader
 from mmserve.http.inference import InferenceApi
 from mmserve.http.listener import Listener, bind
 from mmserve.http.management import ManagementApi
+from mmserve.http.observation import ObservationApi
 from mmserve.models.archive import ArchiveCache, UnpackLimits
 from mmserve.models.content import prepare
 from mmserve.models.model import EffectiveSettings
+from mmserve.models.registrations import Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.store import DirectoryStore
+from mmserve.observability.events import EventLog
+from mmserve.observability.metrics import Figures, Metrics
+from mmserve.observability.places import Places
 from mmserve.operations import Operations
 from mmserve.scheduling.dispatcher import Dispatcher
+from mmserve.scheduling.observed import ObservedQueue
+from mmserve.supervision.limits import Limits
+from mmserve.supervision.memory import MIB
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.template import Template
 
 logger = logging.getLogger("mmserve")
 
-# DJL Serving's default, in seconds.
-_MAX_IDLE_TIME = 60.0
+# Of the memory that may be used; the front's own requests and the host's other work need some.
+_MEMORY_BUDGET = 0.9
+# Batches that run at one time for each usable CPU: a second one is ready when the first waits for the front.
+_SLOTS_PER_CPU = 2
 # Seconds: SageMaker gives up on an answer after this long.
 _PREDICT_TIMEOUT = 60.0
 # DJL Serving's default, in seconds.
@@ -60,6 +72,8 @@ class Server:
         self.inference = Listener(bind(settings.inference_address))
         shared = settings.management_address == settings.inference_address
         self.management = self.inference if shared else Listener(bind(settings.management_address))
+        state = runfile.path(settings.state_dir, settings.management_address).with_suffix(".models")
+        self.registrations = Registrations(state)
         self._started_at = time.time()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -83,17 +97,34 @@ class Server:
             environment=settings.worker_environment,
         )
         capacity = settings.max_request_size + _FRAME_ROOM
+        limits = Limits()
+        self.log = EventLog()
+        places = Places(settings.metrics_models)
         self.supervisor = Supervisor(
             self.template,
             partial(prepare, archives=self.archives),
-            _defaults(settings),
+            _defaults(settings, limits),
+            log=self.log,
+            limits=limits,
+            memory_budget=settings.memory_budget or int(limits.memory * _MEMORY_BUDGET),
             channel_capacity=capacity,
+            rollover_interval=settings.store_check_interval,
         )
-        self.dispatcher = Dispatcher(self.supervisor, capacity=capacity)
+        slots = max(1, round(limits.cpus * _SLOTS_PER_CPU))
+        self.dispatcher = Dispatcher(self.supervisor, capacity=capacity, slots=slots, stats_of=places.stats_of)
         self.supervisor.start(self.dispatcher)
         bodies = BodyReader(settings.max_request_size, settings.max_buffered_bytes)
-        operations = Operations(self.registry, self.dispatcher, self.supervisor)
-        management = ManagementApi(operations, bodies, self.status)
+        operations = Operations(
+            self.registry,
+            self.registrations,
+            self.dispatcher,
+            self.supervisor,
+            self.log,
+            drain_timeout=settings.drain_timeout,
+        )
+        await operations.restore()
+        metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), self.figures)
+        management = ManagementApi(operations, bodies, self.status, ObservationApi(self.log, metrics))
         self.api = InferenceApi(
             self.registry,
             self.dispatcher,
@@ -107,8 +138,9 @@ class Server:
 
     async def stop(self, at_once: asyncio.Event) -> None:
         """Refuses new requests from the first moment, finishes those it has, then ends every process."""
-        logger.info("stopping: finishing what was accepted")
+        self.log.add("server_stopping", reason="finishing what was accepted", level=logging.INFO)
         self.api.draining = True
+        self.log.close()
         finishing = asyncio.create_task(self._finish())
         hurry = asyncio.create_task(at_once.wait())
         await asyncio.wait({finishing, hurry}, return_when=asyncio.FIRST_COMPLETED)
@@ -129,9 +161,15 @@ class Server:
             # What is answered is still to be read by its client, who may be slow.
             await listener.stop(max(1.0, deadline - time.monotonic()))
 
+    def figures(self) -> Figures:
+        """The server as a whole, for `GET /metrics`."""
+        memory = self.supervisor.memory
+        return Figures(len(self.dispatcher.queues), memory.budget, memory.used, self.supervisor.cpus)
+
     async def status(self) -> Mapping[str, Any]:
         """How the server as a whole is doing, for `GET /status`."""
-        workers = self.supervisor.workers
+        lifecycle = self.supervisor.lifecycle
+        workers = lifecycle.workers
         states: dict[str, int] = {}
         for worker in workers:
             states[worker.state.value] = states.get(worker.state.value, 0) + 1
@@ -144,26 +182,27 @@ class Server:
             "models": len(await self.registry.sources()),
             "workers": len(workers),
             "workersByState": states,
-            "workersStarted": self.supervisor.started,
-            "workersEnded": self.supervisor.ended,
+            "workersStarted": lifecycle.started,
+            "workersEnded": lifecycle.ended,
             "template": {"pid": self.template.pid, "modules": len(self.template.modules)},
             "memory": psutil.Process().memory_info().rss,
         }
 
 
-def _defaults(settings: Settings) -> EffectiveSettings:
+def _defaults(settings: Settings, limits: Limits) -> EffectiveSettings:
+    memory = settings.max_memory_mb
     return EffectiveSettings(
         min_workers=settings.min_workers,
-        max_workers=len(os.sched_getaffinity(0)),
+        max_workers=settings.max_workers or math.ceil(limits.cpus),
         batch_size=settings.batch_size,
         max_batch_delay=settings.max_batch_delay / 1000,
-        max_idle_time=_MAX_IDLE_TIME,
+        max_idle_time=settings.max_idle_time,
         job_queue_size=settings.job_queue_size,
         weight=1.0,
         pinned=False,
-        max_memory=None,
-        predict_timeout=_PREDICT_TIMEOUT,
-        model_loading_timeout=_MODEL_LOADING_TIMEOUT,
+        max_memory=None if memory is None else math.ceil(memory * MIB),
+        predict_timeout=settings.predict_timeout,
+        model_loading_timeout=settings.model_loading_timeout,
     )
 
 

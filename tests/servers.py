@@ -70,6 +70,7 @@ class Server:
             "management_address": "http://127.0.0.1:0",
             "runtime_dir": str(directory / "run"),
             "cache_dir": str(directory / "cache"),
+            "state_dir": str(directory / "state"),
             **settings,
         }
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]

@@ -20,7 +20,7 @@ ROOMS = {
 LEAVES = {"errors"}
 ALLOWED = {
     "errors": set[str](),
-    "config": set[str](),
+    "config": {"models"},
     "runfile": set[str](),
     "models": set[str](),
     "observability": set[str](),
@@ -28,7 +28,16 @@ ALLOWED = {
     "scheduling": {"models", "observability", "supervision"},
     "operations": {"models", "observability", "scheduling", "supervision"},
     "http": {"config", "models", "observability", "operations", "scheduling", "supervision"},
-    "server": {"config", "http", "models", "observability", "operations", "scheduling", "supervision"},
+    "server": {
+        "config",
+        "http",
+        "models",
+        "observability",
+        "operations",
+        "runfile",
+        "scheduling",
+        "supervision",
+    },
     "cli": {"config", "models", "runfile", "server"},
     "__main__": {"cli"},
 }

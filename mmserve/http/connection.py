@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -43,6 +43,14 @@ class Connection(web.RequestHandler):
         if not self.reading_since and self._waiter is not None:
             self.reading_since = self._loop.time()
         super().data_received(data)
+
+    def close(self) -> None:
+        """As aiohttp's, but an idle connection reads nothing more: its client learns that what it sends was not read,
+        where aiohttp would take it in and close without an answer."""
+        if self._waiter is not None and self.transport is not None:
+            # uvloop's is one without saying so.
+            cast(asyncio.ReadTransport, self.transport).pause_reading()
+        super().close()
 
     def begin_reading(self) -> None:
         """A request's body is waited for. Its time has started with the request's first byte, unless that came while

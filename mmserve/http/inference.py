@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ from mmserve.models.archive import name_of
 from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
-from mmserve.scheduling.request import Request
+from mmserve.scheduling.queue import ModelQueue
+from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Request
 
 Fallback = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
@@ -32,6 +34,11 @@ _TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 # none that a client has reason to repeat.
 _MAX_TARGETS = 100_000
 _LONGEST_TARGET = 400
+
+_PRIORITY = "x-priority"
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+# What is counted, and never sent, for a client that did not wait for its answer; nginx's number.
+_CLIENT_GONE = 499
 
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 
@@ -70,41 +77,63 @@ class InferenceApi:
             target = self._targets.get(request.raw_path) or self._target(request)
             if target is None or request.method != hdrs.METH_POST:
                 connection_of(request).end_reading()
-                return await self._other(request, target, request_id)
+                return self._last_while_draining(await self._other(request, target, request_id))
             return await self._infer(request, target, request_id)
         except ServingError as error:
-            return error_response(error, request_id)
+            return self._last_while_draining(error_response(error, request_id))
         except Exception as error:  # the last resort of a request: anything else would end its connection
-            return unexpected(error, request_id)
+            return self._last_while_draining(unexpected(error, request_id))
 
     async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.StreamResponse:
-        headers = request.headers
         body: bytes | bytearray | None = self._bodies.arrived(request)
         if body is None:
             body = await self._bodies.read(request)
         try:
-            deadline = self._loop.time() + self._timeout
+            now = time.monotonic()
             model = self._registry.get(target.model or "") or await self._find(request, target)
+            headers = request.headers
             waiting = Request(
                 body,
                 headers.get(hdrs.CONTENT_TYPE, ""),
                 headers.get(hdrs.ACCEPT, ""),
                 target.method,
                 headers,
-                deadline,
+                now + self._timeout,
                 self._loop.create_future(),
+                _priority(headers[_PRIORITY]) if _PRIORITY in headers else USUAL_PRIORITY,
             )
-            self._dispatcher.submit(model, waiting)
-            try:
-                answer = await waiting.future
-            except asyncio.CancelledError:
-                self._dispatcher.withdraw(model, waiting)
-                raise
+            answer = await self._ask(self._dispatcher.queue(model), waiting, now)
         finally:
             self._bodies.release(body)
-        if is_plain(request, answer):
+        if not self.draining and is_plain(request, answer):
             return PlainAnswer(answer, request_id)
-        return web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))
+        response = web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))
+        return self._last_while_draining(response)
+
+    def _last_while_draining(self, response: web.StreamResponse) -> web.StreamResponse:
+        """Ends the connection with an answer that says so.
+
+        One that is closed while it is idle may be closed just when its client sends the next request.
+        """
+        if self.draining:
+            response.force_close()
+        return response
+
+    async def _ask(self, queue: ModelQueue, waiting: Request, arrived: float) -> Answer:
+        status = _CLIENT_GONE
+        try:
+            self._dispatcher.submit(queue, waiting)
+            answer = await waiting.future
+            status = answer.status
+        except ServingError as error:
+            status = error.status
+            raise
+        except asyncio.CancelledError:
+            self._dispatcher.withdraw(queue, waiting)
+            raise
+        finally:
+            queue.pool.stats.answered(status, time.monotonic() - arrived)
+        return answer
 
     def _target(self, request: web.BaseRequest) -> Target | None:
         match = _MODEL_PATH.fullmatch(request.path)
@@ -149,3 +178,9 @@ class InferenceApi:
         if self._fallback is None:
             raise NotFound(f"No such route: {request.method} {request.path}")
         return await self._fallback(request, request_id)
+
+
+def _priority(said: str) -> int:
+    if _WHOLE.fullmatch(said) is None:
+        raise BadRequest(f"Header {_PRIORITY} is a whole number, lower goes first, not {said!r}.")
+    return int(said)

@@ -22,6 +22,7 @@ from mmserve.http.observation import ObservationApi
 from mmserve.models.settings import ModelSettings, SettingError
 from mmserve.operations import Operations, status
 from mmserve.scheduling.queue import ModelQueue
+from mmserve.supervision.memory import MIB
 from mmserve.supervision.worker import Worker
 
 _LARGEST_PAGE = 100
@@ -42,7 +43,7 @@ class ManagementApi:
         operations: Operations,
         bodies: BodyReader,
         server_status: Callable[[], Awaitable[Mapping[str, Any]]],
-        observation: ObservationApi | None = None,
+        observation: ObservationApi,
     ) -> None:
         self._operations = operations
         self._bodies = bodies
@@ -67,7 +68,7 @@ class ManagementApi:
         """The same, but raises ServingError."""
         body = await self._bodies.read(request)
         self._bodies.release(body)
-        if self._observation is not None and request.path in self._observation.paths:
+        if request.path in self._observation.paths:
             return await self._observation.respond(request, _parameters(request, bytes(body)), request_id)
         action = self._action(request.method, request.path)
         code, content = await action(_parameters(request, bytes(body)))
@@ -191,6 +192,12 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
         "maxBatchDelay": round(settings.max_batch_delay * 1000),
         "maxIdleSeconds": settings.max_idle_time,
         "queueSize": settings.job_queue_size,
+        "weight": settings.weight,
+        "pinned": settings.pinned,
+        "maxMemoryMb": None if settings.max_memory is None else round(settings.max_memory / MIB, 3),
+        "predictTimeout": settings.predict_timeout,
+        "modelLoadingTimeout": settings.model_loading_timeout,
+        "settingsFrom": {_camel_case(name): source for name, source in pool.sources().items()},
         "requestInQueue": len(queue.waiting),
         "loadedAtStartup": False,
         "workers": [_worker(worker) for worker in sorted(pool.workers, key=lambda worker: worker.id)],
@@ -205,6 +212,15 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
     return described
 
 
+# Where the shape that clients know has another name for it than camel case would give.
+_SHOWN_AS = {"max_idle_time": "maxIdleSeconds", "job_queue_size": "queueSize", "max_memory": "maxMemoryMb"}
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return _SHOWN_AS.get(name, first + "".join(map(str.capitalize, others)))
+
+
 def _worker(worker: Worker) -> dict[str, Any]:
     started = datetime.datetime.fromtimestamp(worker.started_at, datetime.UTC)
     return {
@@ -212,6 +228,6 @@ def _worker(worker: Worker) -> dict[str, Any]:
         "pid": worker.pid,
         "startTime": started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "status": worker.state.value,
-        "memoryUsage": worker.memory(),
+        "memoryUsage": worker.memory.held,
         "served": worker.answered,
     }

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from mmserve.errors import ModelFailed
 from mmserve.models import properties
 from mmserve.models.archive import ArchiveCache, ArchiveError
-from mmserve.models.model import Content, Model
+from mmserve.models.model import Content, Fingerprint, Model
 from mmserve.models.properties import PropertiesError, unknown_keys
 from mmserve.models.settings import SettingError, model_settings
+from mmserve_worker.handlers.files import MODEL_SUFFIXES
 
 logger = logging.getLogger("mmserve.models")
 
 
 def prepare(model: Model, archives: ArchiveCache) -> Content:
     """Blocks: reads, unpacks and parses files. Raises ModelFailed with what is wrong with them."""
+    # Before anything is read: what changes from now on is newer than what is read.
+    seen = fingerprint(model.source)
     try:
         directory = model.source if model.source.is_dir() else archives.directory(model.source)
         options = properties.read(directory)
@@ -27,4 +33,28 @@ def prepare(model: Model, archives: ArchiveCache) -> Content:
     for key in unknown_keys(options):
         logger.warning("model %s: unknown key in serving.properties: %s", model.name, key)
     has_code = "option.entryPoint" in options or (directory / "model.py").is_file()
-    return Content(directory, options, settings, has_code)
+    version = seen if directory == model.source else directory.name
+    return Content(directory, options, settings, has_code, seen, version)
+
+
+def fingerprint(source: Path) -> Fingerprint:
+    """What tells a newer archive, or newer files in a directory, from older ones; blocks. Empty if nothing is there.
+
+    Of a directory only what is loaded counts: it is the working directory of the model's code, which may write there.
+    """
+    try:
+        if not source.is_dir():
+            return (_stamp(source.name, source.stat()),)
+        return tuple(sorted(_stamps(source)))
+    except OSError:
+        return ()
+
+
+def _stamps(directory: Path) -> Iterator[tuple[str, int, int, int]]:
+    for entry in os.scandir(directory):
+        if entry.name == properties.FILE_NAME or entry.name.endswith((*MODEL_SUFFIXES, ".py")):
+            yield _stamp(entry.name, entry.stat())
+
+
+def _stamp(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
+    return name, status.st_ino, status.st_mtime_ns, status.st_size

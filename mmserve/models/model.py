@@ -16,6 +16,10 @@ _T = TypeVar("_T")
 _keys = itertools.count(1)
 
 
+# Of each file that counts: its name, inode, time of change and size.
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """A model's unpacked files and what they say of how to serve it."""
@@ -24,6 +28,10 @@ class Content:
     options: Mapping[str, str]
     settings: ModelSettings
     has_code: bool
+    # Of the source when it was read, to see whether it has changed since.
+    fingerprint: Fingerprint
+    # Equal for equal files: the digest of an archive, or the fingerprint of a directory.
+    version: str | Fingerprint
 
 
 @dataclass(frozen=True, slots=True)

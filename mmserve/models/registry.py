@@ -40,6 +40,10 @@ class Registry:
         # Another request may have found it meanwhile.
         return self._models.setdefault(name, Model(name, source))
 
+    def withdraw(self, name: str) -> None:
+        """What the store has by this name is served only when it is registered."""
+        self._withdrawn.add(name)
+
     def add(self, model: Model) -> None:
         self._models[model.name] = model
         self._only_until = 0.0
@@ -53,7 +57,7 @@ class Registry:
     def remove(self, model: Model) -> None:
         """Forgets a model; one of the store stays away until it is registered again."""
         self.discard(model)
-        self._withdrawn.add(model.name)
+        self.withdraw(model.name)
 
     async def sources(self) -> dict[str, Path]:
         """Every servable model and where it comes from, sorted by name."""

@@ -1,118 +1,149 @@
 """Which waiting request goes to which free worker, and which answer to whom.
 
-Knows Request objects, queues and workers; neither HTTP nor processes. A free worker takes what is waiting, at once.
+Knows Request objects, queues and workers; neither HTTP nor processes. A free worker takes what is waiting, at once,
+unless more models want a CPU than there are: then share.py says whose turn it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from typing import Any
+import signal
+import time
+from collections.abc import Callable
 
-from mmserve.errors import ModelFailed, PayloadTooLarge, QueueFull, Stopping
+from mmserve.errors import (
+    DeadlineExceeded,
+    ModelFailed,
+    PayloadTooLarge,
+    PredictTimeout,
+    QueueFull,
+    ServingError,
+    Stopping,
+)
 from mmserve.models.model import Model
+from mmserve.observability.stats import ModelStats
 from mmserve.scheduling.queue import Batch, ModelQueue, fail_late
-from mmserve.scheduling.request import Answer, Request
-from mmserve.supervision.pool import LoadFailure, Pool
+from mmserve.scheduling.request import Answer, Request, read_answer
+from mmserve.scheduling.share import CpuShare
+from mmserve.supervision.failure import LoadFailure
+from mmserve.supervision.pool import Pool
 from mmserve.supervision.supervisor import Supervisor
-from mmserve.supervision.worker import Exit, Worker
+from mmserve.supervision.worker import Exit, Worker, WorkerState
 from mmserve_worker import batch
 from mmserve_worker.channel import ChannelError, Frame, FrameTooLarge, Kind
 
 logger = logging.getLogger("mmserve.scheduling")
 
 # Deadlines are looked at this often, in seconds: a timer for each request would cost the hot path more.
-_DEADLINE_TICK = 0.1
-# A request that has killed this many workers is not given to another.
+_TICK = 0.1
+# A request that has killed this many workers, or that this many were stuck with, is not given to another.
 _MOST_DEATHS = 2
-_NO_HEADERS: dict[str, str] = {}
+# SIGKILL comes from elsewhere, from an operator or from a kernel that is short of memory, and may hit the same request
+# twice by chance: measured as one request in a hundred kills.
+_MOST_KILLS = 3
 
 
 class Dispatcher:
     """The queues of all models that have been asked for, and the batches that workers hold."""
 
-    def __init__(self, supervisor: Supervisor, *, capacity: int) -> None:
+    def __init__(
+        self, supervisor: Supervisor, *, capacity: int, slots: int, stats_of: Callable[[str], ModelStats]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._supervisor = supervisor
         self._capacity = capacity
+        self._stats_of = stats_of
+        self._share: CpuShare[ModelQueue, Worker] = CpuShare(slots)
         self._queues: dict[int, ModelQueue] = {}
         # Queues with something to dispatch at the end of this turn of the event loop.
         self._due: list[ModelQueue] = []
         self._held: set[Worker] = set()
         self._batch_ids = 0
         self._ticking: asyncio.TimerHandle | None = None
+        self._line_timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._idle = asyncio.Event()
+
+    @property
+    def queues(self) -> list[ModelQueue]:
+        return list(self._queues.values())
 
     def queue(self, model: Model) -> ModelQueue:
         queue = self._queues.get(model.key)
         if queue is None:
-            queue = self._queues[model.key] = ModelQueue(model, self._supervisor.pool(model))
+            pool = self._supervisor.pool(model, self._stats_of(model.name))
+            queue = self._queues[model.key] = ModelQueue(model, pool)
         return queue
 
     def forget(self, model: Model) -> None:
         self._queues.pop(model.key, None)
 
-    def submit(self, model: Model, request: Request) -> None:
+    def submit(self, queue: ModelQueue, request: Request) -> None:
         """Accepts a request, whose future will be answered; or raises a ServingError at once."""
         if self._stopping:
             raise Stopping
-        queue = self._queues.get(model.key) or self.queue(model)
         pool = queue.pool
-        now = self._loop.time()
-        if pool.failure is not None and now < pool.failure.retry_at and not pool.serving:
+        now = time.monotonic()
+        if pool.failure is not None and pool.failures.blocks(now) and not pool.serving:
             raise pool.failure.error()
-        if len(queue.waiting) >= pool.settings.job_queue_size:
+        waiting = len(queue.waiting)
+        if waiting >= pool.settings.job_queue_size:
             raise QueueFull(
-                f"{len(queue.waiting)} requests wait for model {model.name}, as many as its job_queue_size allows."
+                f"{waiting} requests wait for model {queue.model.name}, as many as its job_queue_size allows."
             )
         request.queued_at = now
-        queue.waiting.append(request)
+        queue.put(request)
         if not pool.workers:
             # Only now that the request waits: it is told if no worker can be had.
             self._supervisor.wake(pool)
-        if pool.idle and not queue.due:
-            # Not at once: what else has arrived in this turn of the event loop makes a batch with it.
-            queue.due = True
-            if not self._due:
-                self._loop.call_soon(self._dispatch_due)
-            self._due.append(queue)
+        elif pool.idle:
+            if not queue.due:
+                # Not at once: what else has arrived in this turn of the event loop makes a batch with it.
+                queue.due = True
+                if not self._due:
+                    self._loop.call_soon(self._dispatch_due)
+                self._due.append(queue)
+        elif waiting == queue.long:
+            self._supervisor.reconcile(pool)
         if self._ticking is None:
-            self._ticking = self._loop.call_later(_DEADLINE_TICK, self._tick)
+            self._ticking = self._loop.call_later(_TICK, self._tick)
 
-    def withdraw(self, model: Model, request: Request) -> None:
+    def withdraw(self, queue: ModelQueue, request: Request) -> None:
         """The caller has gone: its request goes too, unless a worker already has it."""
-        queue = self._queues.get(model.key)
-        if queue is not None and request in queue.waiting:
+        if request in queue.waiting:
             queue.waiting.remove(request)
 
     async def drain(self, timeout: float) -> bool:
         """Accepts nothing more and finishes what was accepted. Says False if that took too long."""
         self._stopping = True
-        try:
-            async with asyncio.timeout(timeout):
-                while self._busy():
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await self._until(lambda: not self._busy(), timeout)
 
-    async def settle(self, queue: ModelQueue) -> None:
-        """Waits until a queue, to which nothing is submitted any more, is empty and its batches are answered."""
-        while queue.waiting or any(_unanswered(worker) for worker in queue.pool.workers):
-            self._idle.clear()
-            await self._idle.wait()
+    async def settle(self, queue: ModelQueue, timeout: float) -> None:
+        """Waits until a queue, to which nothing is submitted any more, is empty and its batches are answered.
+
+        What is not answered in time is told so.
+        """
+
+        def settled() -> bool:
+            return not queue.waiting and not any(map(_unanswered, queue.pool.workers))
+
+        if not await self._until(settled, timeout):
+            message = f"The model was unregistered, and this request was not answered within {timeout:g} seconds."
+            held = [request for worker in queue.pool.workers if worker.held for request in worker.held.requests]
+            for request in [*queue.waiting, *held]:
+                _fail(request, DeadlineExceeded(message))
+            queue.waiting.clear()
 
     def worker_idle(self, worker: Worker) -> None:
-        self._dispatch(self._queues[worker.pool.model.key])
+        self._dispatch(self._queues[worker.pool.model.key], time.monotonic())
+        self._dispatch_line()
 
     def worker_answered(self, worker: Worker, frame: Frame) -> None:
         held: Batch = worker.held
-        if frame.batch_id != held.id:
-            raise ChannelError(f"answers to batch {frame.batch_id} from a worker that has batch {held.id}")
-        answers = [_answer(part) for part in batch.read(frame.payload, frame.parts)]
+        if held is None or frame.batch_id != held.id:
+            raise ChannelError(f"answers to batch {frame.batch_id} from a worker that has batch {held and held.id}")
+        answers = [read_answer(part) for part in batch.read(frame.payload, frame.parts)]
         worker.channel.release()
         requests = held.requests[held.answered : held.answered + len(answers)]
         held.answered += len(answers)
@@ -120,11 +151,7 @@ class Dispatcher:
             # The worker may be waiting for room for the rest.
             worker.channel.send(Kind.ACKNOWLEDGE)
         else:
-            self._held.discard(worker)
-            worker.vacate(held.answered)
-            if self._supervisor.free(worker):
-                # Before the answers go out, so that the worker has work while they do.
-                self._dispatch(self._queues[worker.pool.model.key])
+            self._finished(worker, held, frame.time)
         for request, answer in zip(requests, answers, strict=True):
             if request.future.done():
                 continue
@@ -134,30 +161,38 @@ class Dispatcher:
                 request.future.set_exception(answer)
         self._idle.set()
 
-    def worker_lost(self, worker: Worker, held: Batch, end: Exit, *, taken: bool) -> None:
-        """Tries once more, one by one, what a dead worker had taken; but not what another has died of before."""
-        self._held.discard(worker)
+    def worker_lost(self, worker: Worker, held: Batch, end: Exit, *, taken: bool) -> bool:
+        """Tries once more, one by one, what a dead worker had taken; but not what another has died of before.
+
+        Says whether any of it had never been lost before.
+        """
         queue = self._queues[worker.pool.model.key]
+        self._held.discard(worker)
+        self._share.ended(worker, queue, time.monotonic() - worker.sent_at)
         again = []
+        news = False
         for request in held.requests[held.answered :]:
+            news = news or not request.deaths
             request.deaths += taken
             if request.future.done():
                 continue
-            if request.deaths < _MOST_DEATHS:
+            if request.deaths < (_MOST_KILLS if end.signal == signal.SIGKILL else _MOST_DEATHS):
                 again.append(request)
             else:
-                message = f"The worker {end} while it answered this request, as did the one before it."
+                message = f"The worker {end} while it answered this request, as others did before it."
                 request.future.set_exception(ModelFailed("WorkerDiedException", message))
         queue.give_back(again)
         # To another worker if there is one; otherwise `worker_gone` sees to them.
-        self._dispatch(queue)
+        self._dispatch(queue, time.monotonic())
+        self._dispatch_line()
         self._idle.set()
+        return news
 
     def worker_gone(self, pool: Pool) -> None:
         """A worker has ended, perhaps because fewer were asked for: what still waits needs one."""
         queue = self._queues.get(pool.model.key)
         if queue is not None and queue.waiting and not pool.serving:
-            if pool.failure is not None and self._loop.time() < pool.failure.retry_at:
+            if pool.failure is not None and pool.failures.blocks(time.monotonic()):
                 self.pool_failed(pool, pool.failure)
             else:
                 self._supervisor.wake(pool)
@@ -168,28 +203,64 @@ class Dispatcher:
         queue = self._queues.get(pool.model.key)
         if queue is not None:
             for request in queue.waiting:
-                if not request.future.done():
-                    request.future.set_exception(failure.error())
+                _fail(request, failure.error())
             queue.waiting.clear()
         self._idle.set()
 
+    def _finished(self, worker: Worker, held: Batch, seconds: float) -> None:
+        """The worker has answered all of its batch. It gets the next before the answers go out, so that it has work
+        while they do."""
+        now = time.monotonic()
+        queue = self._queues[worker.pool.model.key]
+        self._held.discard(worker)
+        worker.vacate(held.answered, seconds)
+        worker.pool.note_service(now - worker.sent_at)
+        self._share.ended(worker, queue, seconds)
+        if self._supervisor.free(worker, now):
+            self._dispatch(queue, now)
+        if self._share.line:
+            self._dispatch_line()
+
     def _dispatch_due(self) -> None:
         due, self._due = self._due, []
+        now = time.monotonic()
         for queue in due:
             queue.due = False
-            self._dispatch(queue)
+            self._dispatch(queue, now)
 
-    def _dispatch(self, queue: ModelQueue) -> None:
+    def _dispatch_line(self) -> None:
+        """Lets in who stands in line, as far as there are CPUs for them."""
+        while (queue := self._share.next(now := time.monotonic())) is not None:
+            self._dispatch(queue, now, admitted=True)
+        self._watch_line()
+
+    def _watch_line(self) -> None:
+        """Comes back when who runs has done so for long enough that the next in line may go."""
+        due = self._share.due()
+        if due is not None and self._line_timer is None:
+            self._line_timer = self._loop.call_at(due, self._line_is_due)
+
+    def _line_is_due(self) -> None:
+        self._line_timer = None
+        self._dispatch_line()
+
+    def _dispatch(self, queue: ModelQueue, now: float, *, admitted: bool = False) -> None:
+        """Gives waiting requests to idle workers. `admitted` is for the first of the batches."""
         idle = queue.pool.idle
         while idle and queue.waiting:
-            if self._delayed(queue):
+            if self._delayed(queue, now):
                 return
+            if not admitted and not self._share.has_room(queue, now) and not queue.pool.is_waiting():
+                self._share.line_up(queue)
+                self._watch_line()
+                return
+            admitted = False
             taken = queue.take(self._capacity)
             taken.requests = [request for request in taken.requests if not request.future.done()]
             if taken.requests:
                 self._send(idle.pop(), queue, taken)
 
-    def _delayed(self, queue: ModelQueue) -> bool:
+    def _delayed(self, queue: ModelQueue, now: float) -> bool:
         """Whether the model asks to wait for a fuller batch, and there is still time to."""
         settings = queue.pool.settings
         if queue.delay is not None:
@@ -198,14 +269,17 @@ class Dispatcher:
         if not settings.max_batch_delay or len(queue.waiting) >= settings.batch_size:
             return False
         due = queue.waiting[0].queued_at + settings.max_batch_delay
-        if due <= self._loop.time() or queue.waiting[0].deaths:
+        if due <= now or queue.waiting[0].deaths:
             return False
-        queue.delay = self._loop.call_at(due, self._dispatch, queue)
+        queue.delay = self._loop.call_at(due, self._delay_is_over, queue)
         return True
 
+    def _delay_is_over(self, queue: ModelQueue) -> None:
+        self._dispatch(queue, time.monotonic())
+
     def _send(self, worker: Worker, queue: ModelQueue, taken: Batch) -> None:
-        content = queue.model.content
-        with_headers = content is not None and content.has_code
+        assert worker.content is not None
+        with_headers = worker.content.has_code
         parts = [batch.Part(0, request.meta(with_headers=with_headers), request.body) for request in taken.requests]
         try:
             batch.write(worker.channel, parts)
@@ -221,9 +295,13 @@ class Dispatcher:
             batch_id=taken.id,
             model_key=queue.model.key,
             parts=len(parts),
-            deadline=max(request.deadline for request in taken.requests),
+            time=max([request.deadline for request in taken.requests]),
         )
-        worker.occupy(taken)
+        now = time.monotonic()
+        worker.occupy(taken, now)
+        queue.pool.stats.dispatched(taken.requests, now)
+        if not queue.pool.waits:
+            self._share.started(worker, queue, now)
         self._held.add(worker)
 
     def _send_less(self, queue: ModelQueue, requests: list[Request], error: FrameTooLarge) -> None:
@@ -232,38 +310,62 @@ class Dispatcher:
             queue.give_back(requests[half:])
             self._send(queue.pool.idle.pop(), queue, Batch(requests[:half]))
         else:
-            requests[0].future.set_exception(PayloadTooLarge(f"The request is too large with its headers: {error}."))
+            _fail(requests[0], PayloadTooLarge(f"The request is too large with its headers: {error}."))
 
     def _busy(self) -> bool:
         return any(map(_unanswered, self._held)) or any(queue.waiting for queue in self._queues.values())
 
+    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Waits for a condition that changes when something was answered. Says False if that took too long."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
     def _tick(self) -> None:
-        """Answers what is late, as long as anything is waiting or held."""
+        """Answers what is late, and looks at who waits, as long as anything is waiting or held."""
         self._ticking = None
-        now = self._loop.time()
-        for queue in self._queues.values():
-            if queue.waiting and (expired := queue.expire(now)):
+        now = time.monotonic()
+        for queue in list(self._queues.values()):
+            if not queue.waiting:
+                continue
+            if expired := queue.expire(now):
                 logger.warning("model %s: %d waiting requests were not answered in time", queue.model.name, expired)
-        for worker in self._held:
-            expired = sum(fail_late(request) for request in worker.held.requests if request.deadline <= now)
-            if expired:
-                name = worker.pool.model.name
-                logger.warning("model %s: worker %d has not answered %d requests in time", name, worker.pid, expired)
+            if queue.waiting and not queue.pool.idle:
+                self._supervisor.reconcile(queue.pool)
+        for worker in list(self._held):
+            self._check(worker, now)
         if self._held or self._busy():
-            self._ticking = self._loop.call_later(_DEADLINE_TICK, self._tick)
+            self._ticking = self._loop.call_later(_TICK, self._tick)
         self._idle.set()
+
+    def _check(self, worker: Worker, now: float) -> None:
+        """Whether a worker is late with what it holds, or will not come back from it."""
+        requests, name = worker.held.requests, worker.pool.model.name
+        if expired := sum(fail_late(request) for request in requests if request.deadline <= now):
+            logger.warning("model %s: worker %d has not answered %d requests in time", name, worker.pid, expired)
+        limit, seconds = worker.pool.settings.predict_timeout, now - worker.sent_at
+        if seconds < limit or worker.state is WorkerState.STOPPING:
+            return
+        held = requests[worker.held.answered :]
+        for request in held:
+            # Of several, all but one may be innocent: they are tried once more, one by one, when the worker has ended.
+            if len(held) == 1 or request.deaths:
+                _fail(
+                    request, PredictTimeout(f"The model has not answered within {limit:g} seconds (predict_timeout).")
+                )
+        self._supervisor.hung(worker, seconds)
+
+
+def _fail(request: Request, error: ServingError) -> None:
+    if not request.future.done():
+        request.future.set_exception(error)
 
 
 def _unanswered(worker: Worker) -> bool:
     """Whether somebody still waits for what a worker holds."""
     return worker.held is not None and not all(request.future.done() for request in worker.held.requests)
-
-
-def _answer(part: batch.PartView) -> Answer | ModelFailed:
-    """What a part of a worker's frame says. The body is copied: the channel's memory is used again."""
-    if not part.meta:
-        return Answer(part.code, "application/json", _NO_HEADERS, bytes(part.body))
-    said: dict[str, Any] = json.loads(part.meta)
-    if said["error_type"]:
-        return ModelFailed(said["error_type"], said["error"], status=part.code)
-    return Answer(part.code, said["content_type"], said["headers"], bytes(part.body))

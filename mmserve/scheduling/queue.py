@@ -1,4 +1,4 @@
-"""The requests waiting for one model, first come, first served."""
+"""The requests waiting for one model: by priority, and first come, first served within one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mmserve.errors import DeadlineExceeded
 from mmserve.models.model import Model
 from mmserve.scheduling.request import Request
+from mmserve.supervision.policy import LONG_QUEUE
 from mmserve.supervision.pool import Pool
 from mmserve_worker import batch
 from mmserve_worker.calls import Buffer
@@ -30,9 +31,36 @@ class ModelQueue:
         self.model = model
         self.pool = pool
         self.waiting: deque[Request] = deque()
+        pool.waiting = self.waiting
+        # Requests so far.
+        self.requests = 0
+        # See share.py.
+        self.used = 0.0
+        self.in_line = False
         # Set while the queue waits to be looked at: for a full batch, or for the end of this turn of the event loop.
         self.delay: asyncio.TimerHandle | None = None
         self.due = False
+
+    @property
+    def long(self) -> int:
+        """Requests with which the queue becomes one that more workers may be needed for."""
+        return LONG_QUEUE * self.pool.settings.batch_size
+
+    @property
+    def weight(self) -> float:
+        return self.pool.settings.weight
+
+    def put(self, request: Request) -> None:
+        """Behind all that are as urgent. Few say a priority, so the way from the end is short."""
+        waiting = self.waiting
+        self.requests += 1
+        if not waiting or waiting[-1].priority <= request.priority:
+            waiting.append(request)
+            return
+        place = len(waiting)
+        while place and waiting[place - 1].priority > request.priority:
+            place -= 1
+        waiting.insert(place, request)
 
     def take(self, capacity: int) -> Batch:
         """The next batch: as many waiting requests as the model's batch size and a channel of `capacity` allow."""
@@ -57,10 +85,10 @@ class ModelQueue:
     def expire(self, now: float) -> int:
         """Answers the waiting requests whose deadline has passed, and says how many these were."""
         waiting = self.waiting
-        expired = 0
-        while waiting and (waiting[0].deadline <= now or waiting[0].future.done()):
-            expired += fail_late(waiting.popleft())
-        return expired
+        late = [request for request in waiting if request.deadline <= now or request.future.done()]
+        for request in late:
+            waiting.remove(request)
+        return sum(map(fail_late, late))
 
 
 def fail_late(request: Request) -> bool:

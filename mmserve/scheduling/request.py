@@ -6,9 +6,17 @@ import asyncio
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mmserve.errors import ModelFailed
+from mmserve_worker.batch import PartView
 from mmserve_worker.calls import Buffer
+
+_NO_HEADERS: dict[str, str] = {}
+
+
+# Of requests that say none, as for DJL Serving. Lower goes first.
+USUAL_PRIORITY = 3
 
 
 class Answer(NamedTuple):
@@ -21,7 +29,7 @@ class Answer(NamedTuple):
 class Request:
     """A request waiting for, or being answered by, a worker. `deadline` is monotonic, in seconds.
 
-    `future` gets the Answer, or the ServingError that there is instead.
+    `queued_at` is too. `future` gets the Answer, or the ServingError that there is instead.
     """
 
     __slots__ = (
@@ -33,6 +41,7 @@ class Request:
         "future",
         "headers",
         "method",
+        "priority",
         "queued_at",
     )
 
@@ -45,6 +54,7 @@ class Request:
         headers: Mapping[str, str],
         deadline: float,
         future: asyncio.Future[Answer],
+        priority: int = USUAL_PRIORITY,
     ) -> None:
         self.body = body
         self.content_type = content_type
@@ -53,6 +63,7 @@ class Request:
         self.headers = headers
         self.deadline = deadline
         self.future = future
+        self.priority = priority
         self.queued_at = 0.0
         # Workers that died holding this request.
         self.deaths = 0
@@ -77,3 +88,13 @@ def _meta(content_type: str, accept: str, method: str) -> bytes:
     if content_type in ("", "application/json") and accept in ("", "*/*", "application/json") and not method:
         return b""
     return json.dumps({"content_type": content_type, "accept": accept, "method": method}).encode()
+
+
+def read_answer(part: PartView) -> Answer | ModelFailed:
+    """What a part of a worker's frame says. The body is copied: the channel's memory is used again."""
+    if not part.meta:
+        return Answer(part.code, "application/json", _NO_HEADERS, bytes(part.body))
+    said: dict[str, Any] = json.loads(part.meta)
+    if said["error_type"]:
+        return ModelFailed(said["error_type"], said["error"], status=part.code)
+    return Answer(part.code, said["content_type"], said["headers"], bytes(part.body))

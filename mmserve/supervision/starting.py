@@ -23,7 +23,7 @@ _PREPARING_THREADS = 4
 
 
 class Owner(Protocol):
-    """Who is told how a start went: the supervisor."""
+    """Who is told how a start went: the lifecycle."""
 
     def worker_forked(self, worker: Worker) -> None: ...
 
@@ -46,13 +46,20 @@ class Starter:
         # Of its own, so that large archives on slow disks hold up nothing but each other.
         self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
 
-    def start(self, pool: Pool) -> Worker:
-        """A worker that is being started. Raises OSError if there is no channel to be had for it."""
-        worker = Worker(next(self._ids), pool, Channel.create(self._capacity))
+    def start(self, pool: Pool, reason: str, content: Content | None) -> Worker:
+        """A worker that is being started. Raises OSError if there is no channel to be had for it.
+
+        Without `content` it gets what the model's source says now.
+        """
+        worker = Worker(next(self._ids), pool, Channel.create(self._capacity), reason, content)
         task = self._loop.create_task(self._bring_up(worker))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return worker
+
+    async def prepare(self, model: Model) -> Content:
+        """What a model's source says now. Raises ModelFailed."""
+        return await self._loop.run_in_executor(self._threads, self._prepare, model)
 
     async def stop(self) -> None:
         """Gives up what is being started."""
@@ -64,13 +71,15 @@ class Starter:
     async def _bring_up(self, worker: Worker) -> None:
         pool, model = worker.pool, worker.pool.model
         try:
-            if pool.preparing is None:
-                pool.preparing = self._loop.create_task(self._prepare_content(pool))
-            await asyncio.shield(pool.preparing)
+            if worker.content is None:
+                if pool.preparing is None:
+                    pool.preparing = self._loop.create_task(self._prepare_content(pool))
+                await asyncio.shield(pool.preparing)
+                worker.content = model.content
             if worker.retiring:
                 self._give_up(worker, None)
                 return
-            content = model.content
+            content = worker.content
             assert content is not None
             worker.load(
                 model.key,
@@ -93,7 +102,7 @@ class Starter:
     async def _prepare_content(self, pool: Pool) -> None:
         """For all workers of a pool that are being started."""
         try:
-            pool.model.content = await self._loop.run_in_executor(self._threads, self._prepare, pool.model)
+            pool.model.content = await self.prepare(pool.model)
         finally:
             pool.preparing = None
         self._owner.content_known(pool)

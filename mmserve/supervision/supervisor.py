@@ -1,38 +1,41 @@
 """Starts and stops workers: the only part that does.
 
-    dispatcher ── wake, free ──► supervisor ── fork ──► template
-        ▲                            │
-        └── idle, answered, lost ────┘◄── frames, deaths ── worker
+    dispatcher ── wake, free, hung ─────────► supervisor ──► lifecycle ── fork ──► template
+        ▲                                      │  ▲  policy: how many       │
+        │                                      │  │  room: in memory        ▼
+        └──────── idle, lost, gone, failed ────┘  └── loaded, ended ──── worker
 
-For every pool it compares what should run with what runs and mends the difference, whenever either has changed.
-Starting is never on a request's path: the request waits in its queue while the worker comes up.
+For every pool it compares what should run with what runs and mends the difference: whenever either has changed, and in
+slow rounds for whatever an event has missed. Starting is never on a request's path: the request waits in its queue
+while the worker comes up. Every start and every stop is an event with its reason.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from mmserve.errors import ModelFailed, ServingError
 from mmserve.models.model import Content, EffectiveSettings, Model
-from mmserve.supervision.pool import LoadFailure, Pool
-from mmserve.supervision.starting import Starter
+from mmserve.observability.events import EventLog
+from mmserve.observability.stats import ModelStats
+from mmserve.supervision import policy
+from mmserve.supervision.failure import LoadFailure
+from mmserve.supervision.lifecycle import Ended, Lifecycle
+from mmserve.supervision.limits import Limits
+from mmserve.supervision.memory import MemoryAccount
+from mmserve.supervision.pool import Pool
+from mmserve.supervision.rollover import Rollover
+from mmserve.supervision.room import Room
+from mmserve.supervision.rounds import Rounds
 from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Exit, Worker, WorkerState
-from mmserve_worker.channel import Frame, Kind
+from mmserve_worker.channel import Frame
 
 logger = logging.getLogger("mmserve.supervision")
-
-# Seconds between two looks at what no event tells: memory of past large payloads that can be given back.
-_TICK = 1.0
-# A model of which so many workers have died early is not started again at once.
-_MOST_EARLY_DEATHS = 3
-# Seconds that a worker has to end after it was asked to.
-_STOP_TIMEOUT = 5.0
 
 
 class WorkerEvents(Protocol):
@@ -42,7 +45,7 @@ class WorkerEvents(Protocol):
 
     def worker_answered(self, worker: Worker, frame: Frame) -> None: ...
 
-    def worker_lost(self, worker: Worker, held: Any, end: Exit, *, taken: bool) -> None: ...
+    def worker_lost(self, worker: Worker, held: Any, end: Exit, *, taken: bool) -> bool: ...
 
     def worker_gone(self, pool: Pool) -> None: ...
 
@@ -50,7 +53,7 @@ class WorkerEvents(Protocol):
 
 
 class Supervisor:
-    """`prepare` gets a model's content, blocking; `channel_capacity` is in bytes."""
+    """`prepare` gets a model's content, blocking; `channel_capacity` is in bytes; `rollover_interval` in seconds."""
 
     def __init__(
         self,
@@ -58,23 +61,27 @@ class Supervisor:
         prepare: Callable[[Model], Content],
         defaults: EffectiveSettings,
         *,
+        log: EventLog,
+        limits: Limits,
+        memory_budget: int,
         channel_capacity: int,
+        rollover_interval: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._template = template
-        self._starter = Starter(template, prepare, self, capacity=channel_capacity)
         self._defaults = defaults
+        self._log = log
+        self.cpus = limits.cpus
+        self.memory = MemoryAccount(limits, memory_budget)
+        self.lifecycle = Lifecycle(
+            template, prepare, self, account=self.memory, log=log, channel_capacity=channel_capacity
+        )
+        self._room = Room(self.memory, evict=self._evict, admit=self._admit)
+        self._rollover = Rollover(self.lifecycle, log, self.reconcile, interval=rollover_interval)
         self._events: WorkerEvents | None = None
-        self._workers: set[Worker] = set()
-        self._ticking: asyncio.TimerHandle | None = None
+        self._rounds = Rounds(self.lifecycle, self._room, self.memory, log, reconcile=self.reconcile, fail=self._fail)
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
-        # Worker starts and ends since the server started.
-        self.started = 0
-        self.ended = 0
-
-    @property
-    def workers(self) -> set[Worker]:
-        return self._workers
 
     @property
     def events(self) -> WorkerEvents:
@@ -83,202 +90,219 @@ class Supervisor:
 
     def start(self, events: WorkerEvents) -> None:
         self._events = events
+        self.lifecycle.answered = events.worker_answered
         self._template.start()
-        self._ticking = self._loop.call_later(_TICK, self._tick)
+        self._tasks = [
+            self._loop.create_task(self._rounds.run(lambda: self._template.pid)),
+            self._loop.create_task(self._rollover.run(lambda: self._rounds.pools)),
+        ]
 
-    def pool(self, model: Model) -> Pool:
-        return Pool(model, self._defaults)
+    def pool(self, model: Model, stats: ModelStats) -> Pool:
+        return Pool(model, self._defaults, stats)
 
-    def wake(self, pool: Pool) -> None:
-        """Somebody wants this model to be served."""
-        pool.awake = True
+    def wake(self, pool: Pool, *, load: bool = False) -> None:
+        """A request waits for the model; or with `load`, somebody wants it to be ready for one."""
+        pool.wanted = pool.wanted or load
+        self._rounds.adopt(pool)
         self.reconcile(pool)
 
     def rescale(self, pool: Pool, *, to_minimum: bool) -> None:
         """What was asked for the model has changed: brings its workers to what holds now.
 
-        With `to_minimum` the worker that a request has started ends too, unless the minimum keeps it.
+        With `to_minimum` those that its traffic has started end too.
         """
         pool.refresh_settings()
-        pool.awake = pool.awake and not to_minimum
+        self._rounds.adopt(pool)
+        if to_minimum:
+            pool.wanted = False
+            self._shrink(pool, len(pool.serving) - pool.settings.min_workers, "scaled")
         self.reconcile(pool)
 
     def reconcile(self, pool: Pool) -> None:
-        serving = pool.serving
-        missing = pool.desired - len(serving)
-        if missing > 0 and not self._stopping:
-            for _ in range(missing):
-                if not self._start_worker(pool):
-                    break
-        elif missing < 0:
-            # Idle ones first, and of these the least recently used.
-            order = [*pool.idle, *(worker for worker in serving if worker not in pool.idle)]
-            for worker in order[:-missing]:
-                self._retire(pool, worker)
+        """Mends the difference between what should run for a model and what does."""
+        if pool.retired or self._stopping:
+            return
+        scaling = policy.scale(pool.sight(time.monotonic()), self.cpus)
+        missing = scaling.workers - len(pool.serving)
+        if missing > 0:
+            self._grow(pool, missing, scaling.reason)
+        elif missing < 0 and not (scaling.reason == "max_workers" and pool.outdated):
+            # Workers with newer files come up beside those that they replace.
+            self._shrink(pool, -missing, scaling.reason)
 
-    def free(self, worker: Worker) -> bool:
+    def free(self, worker: Worker, now: float) -> bool:
         """The worker has finished its batch. Says whether it may be given another."""
         pool = worker.pool
-        if worker.answered and (pool.failure is not None or pool.early_deaths):
-            # Only now it is known that it serves.
-            pool.failure = None
-            pool.early_deaths = 0
+        if worker.answered:
+            pool.used()
+            if not pool.failures.none:
+                pool.failures.answered()
+                self._rounds.failing.discard(pool)
         if worker.ended:
             return False
         if worker.retiring:
-            self._stop_worker(worker)
+            self.lifecycle.stop(worker)
             return False
         pool.idle.append(worker)
+        worker.idle_since = now
+        self._room.idle.add(worker, now, pool.interval)
+        if self._room.crowded:
+            self._room.free(now)
         return True
+
+    def hung(self, worker: Worker, seconds: float) -> None:
+        """The worker has been answering one batch for too long."""
+        self.lifecycle.dump(worker, "predict_timeout", f"no answer for {seconds:.1f} s")
+        self.reconcile(worker.pool)
+
+    async def restore(self, pools: Iterable[Pool]) -> None:
+        """Starts what the models' settings ask for, those in their files included, without a request for them."""
+        for pool in pools:
+            if pool.model.content is None:
+                try:
+                    pool.model.content = await self.lifecycle.prepare(pool.model)
+                except ServingError as error:
+                    # As it would be told to its first caller, who finds out whether that still holds.
+                    logger.warning("model %s: %s", pool.model.name, error)
+                    continue
+                pool.refresh_settings()
+            if pool.settings.min_workers and not pool.retired:
+                self._rounds.adopt(pool)
+                self.reconcile(pool)
+
+    def dismiss(self, pool: Pool) -> None:
+        """Starts nothing more for it."""
+        pool.retired = True
+        self._rounds.dismiss(pool)
+        self._room.leave(pool)
+        self._rollover.forget(pool)
 
     async def retire(self, pool: Pool) -> None:
         """Ends all workers of a pool for good. Nobody waits for what one may still be busy with."""
-        pool.retired = True
-        for worker in pool.serving:
-            self._retire(pool, worker)
+        self.dismiss(pool)
         for worker in list(pool.workers):
+            self.lifecycle.retire(worker, "unregistered")
             if worker.state is WorkerState.BUSY:
-                worker.abort()
+                self.lifecycle.abort(worker)
         while pool.workers:
             await pool.changed.wait()
 
     async def stop(self) -> None:
         """Ends everything. What workers hold by now is given up."""
         self._stopping = True
-        if self._ticking is not None:
-            self._ticking.cancel()
-        await self._starter.stop()
-        for worker in list(self._workers):
-            if worker.state is WorkerState.IDLE:
-                self._stop_worker(worker)
-            elif worker.state is not WorkerState.STOPPING:
-                worker.kill()
-        while self._workers:
-            # Whoever does not end by itself is killed after a while, see _stop_worker.
-            await next(iter(self._workers)).pool.changed.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.lifecycle.close()
         self._template.stop()
 
-    def worker_forked(self, worker: Worker) -> None:
-        self.started += 1
-        self._loop.add_reader(worker.channel.receive_fd, self._read_frames, worker)
-        self._loop.add_reader(worker.pidfd, self._ended, worker)
-        if worker.retiring:
-            worker.abort()
-
-    def worker_not_started(self, worker: Worker, error: ServingError | None) -> None:
-        self._forget(worker)
-        if error is not None:
-            self._fail(worker.pool, error, "")
-        elif not self._stopping:
-            self.events.worker_gone(worker.pool)
+    # What the lifecycle tells.
 
     def content_known(self, pool: Pool) -> None:
         """The files may ask for more than the one worker that the first request has started."""
         pool.refresh_settings()
         self.reconcile(pool)
 
-    def _start_worker(self, pool: Pool) -> bool:
-        try:
-            worker = self._starter.start(pool)
-        except OSError as error:
-            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error.strerror}"), "")
-            return False
-        pool.workers.add(worker)
-        self._workers.add(worker)
-        return True
+    def not_started(self, worker: Worker, error: ServingError | None) -> None:
+        if worker.is_trial:
+            self._rollover.failed(worker, str(error or "not started"))
+        elif error is not None:
+            self._fail(worker.pool, error)
+        elif not self._stopping:
+            self.events.worker_gone(worker.pool)
+        self._room.serve()
 
-    def _forget(self, worker: Worker) -> None:
-        pool = worker.pool
-        self._workers.discard(worker)
-        pool.workers.discard(worker)
-        if worker in pool.idle:
-            pool.idle.remove(worker)
+    def loaded(self, worker: Worker) -> None:
+        pool, now = worker.pool, time.monotonic()
+        pool.came_up(now)
+        pool.failures.loaded()
+        self._rollover.loaded(worker)
+        if self.free(worker, now):
+            self.events.worker_idle(worker)
+        if pool.waiting:
+            # Until now there was one worker to try the model with.
+            self.reconcile(pool)
         pool.notify()
 
-    def _retire(self, pool: Pool, worker: Worker) -> None:
-        worker.retiring = True
-        if worker.state is WorkerState.IDLE:
-            pool.idle.remove(worker)
-            self._stop_worker(worker)
-        elif worker.state is WorkerState.LOADING and worker.pid:
-            worker.abort()
+    def load_failed(self, worker: Worker, error: ServingError, traceback: str) -> None:
+        if worker.is_trial:
+            self._rollover.failed(worker, str(error))
+        else:
+            self._fail(worker.pool, error, traceback)
 
-    def _stop_worker(self, worker: Worker) -> None:
-        worker.stop()
-        self._loop.call_later(_STOP_TIMEOUT, worker.kill)
-
-    def _read_frames(self, worker: Worker) -> None:
-        try:
-            for frame in worker.channel.receive():
-                if frame.kind == Kind.ANSWERS:
-                    self.events.worker_answered(worker, frame)
-                else:
-                    self._read_loading(worker, frame)
-        except BlockingIOError:
-            return
-        except Exception:  # native code in a model can write anywhere, the channel included
-            logger.exception("model %s: worker %d is ended: it has sent nonsense", worker.pool.model.name, worker.pid)
-            worker.kill()
-
-    def _read_loading(self, worker: Worker, frame: Frame) -> None:
-        message = json.loads(bytes(frame.payload))
-        worker.channel.release()
+    def ended(self, worker: Worker, how: Ended) -> None:
         pool = worker.pool
-        if frame.kind == Kind.LOADED:
-            self._template.learn(message["modules"])
-            worker.loaded()
-            pool.notify()
-            if self.free(worker):
-                self.events.worker_idle(worker)
-        elif frame.kind == Kind.LOAD_FAILED:
-            worker.retiring = True
-            self._stop_worker(worker)
-            error = ModelFailed(message["type"], f"{message['type']}: {message['message']}")
-            self._fail(pool, error, message["traceback"])
-
-    def _fail(self, pool: Pool, error: ServingError, traceback: str) -> None:
-        """Takes note of a failed start. Its requests are told; unless others of the model's workers are there."""
-        logger.error("model %s: no worker: %s", pool.model.name, error)
-        pool.failure = LoadFailure.after(pool.failure, error, traceback, time.monotonic())
-        pool.awake = False
-        pool.notify()
-        if not pool.serving:
-            self.events.pool_failed(pool, pool.failure)
-
-    def _ended(self, worker: Worker) -> None:
-        """The process has ended: what it had published still counts, what it held is lost."""
-        worker.ended = True
-        self._loop.remove_reader(worker.pidfd)
-        self._read_frames(worker)
-        self._loop.remove_reader(worker.channel.receive_fd)
-        self.ended += 1
-        state, held = worker.state, worker.held
-        # What still lies in the channel cannot be what it died of.
-        taken = not worker.channel.unread()
-        end = worker.reap()
-        pool = worker.pool
-        self._forget(worker)
-        if state is not WorkerState.STOPPING:
-            logger.warning("model %s: worker %d %s", pool.model.name, worker.pid, end)
-            if not worker.answered:
-                self._died_early(pool, end)
-        if held is not None:
-            self.events.worker_lost(worker, held, end, taken=taken)
+        self._room.idle.discard(worker)
+        news = how.held is None or self.events.worker_lost(worker, how.held, how.exit, taken=how.taken)
+        if worker.is_trial:
+            self._rollover.failed(worker, f"The worker with the newer files {how.exit}.")
+        elif not how.expected and not worker.answered and news:
+            self._died_early(pool, how)
         if not self._stopping:
-            if pool.failure is None or time.monotonic() >= pool.failure.retry_at:
+            self._room.serve()
+            if not pool.failures.blocks(time.monotonic()):
                 self.reconcile(pool)
             self.events.worker_gone(pool)
 
-    def _died_early(self, pool: Pool, end: Exit) -> None:
-        """Once or twice may have been anything; a model that does so again and again is at fault."""
-        pool.early_deaths += 1
-        if pool.early_deaths >= _MOST_EARLY_DEATHS:
-            pool.early_deaths = 0
-            message = f"The worker {end} before it had answered anything, as did those before it."
-            self._fail(pool, ModelFailed("WorkerDiedException", message), "")
+    # What it does.
 
-    def _tick(self) -> None:
-        self._ticking = self._loop.call_later(_TICK, self._tick)
-        for worker in self._workers:
-            if worker.state is WorkerState.IDLE and worker.channel.trimmable and worker.channel.idle:
-                worker.channel.trim()
+    def _grow(self, pool: Pool, missing: int, reason: str) -> None:
+        now = time.monotonic()
+        if pool.failure is not None:
+            if pool.failures.blocks(now):
+                return
+            # One that has failed is tried with one worker.
+            missing = 1 - sum(worker.coming_up for worker in pool.workers)
+        for _ in range(missing):
+            if not self._room.make(pool, now) or not self._start(pool, reason):
+                return
+
+    def _admit(self, pool: Pool) -> None:
+        """There is room for one more worker of a pool that has waited for it; it may not be needed any more."""
+        now = time.monotonic()
+        if pool.retired or self._stopping or pool.failures.blocks(now):
+            return
+        scaling = policy.scale(pool.sight(now), self.cpus)
+        missing = scaling.workers - len(pool.serving)
+        if missing > 0 and self._start(pool, scaling.reason) and missing > 1:
+            self.reconcile(pool)
+
+    def _start(self, pool: Pool, reason: str) -> bool:
+        try:
+            # As those that run, if any do: newer files are for the rollover to try out.
+            self.lifecycle.start(pool, reason, pool.model.content if pool.ready else None)
+        except OSError as error:
+            self._fail(pool, ModelFailed(type(error).__name__, f"no channel for a worker: {error.strerror}"))
+            return False
+        return True
+
+    def _shrink(self, pool: Pool, surplus: int, reason: str) -> None:
+        """Idle ones first, and of these the least recently used."""
+        order = [*pool.idle, *(worker for worker in pool.serving if worker not in pool.idle)]
+        for worker in order[: max(0, surplus)]:
+            self.lifecycle.retire(worker, reason)
+
+    def _evict(self, worker: Worker, reason: str) -> None:
+        pool = worker.pool
+        pool.stats.evicted()
+        pool.evicted_after = worker.idle_since
+        self._log.add("evicted", pool.model.name, reason, pid=worker.pid, memory=worker.memory.held)
+        self._room.idle.discard(worker)
+        self.lifecycle.retire(worker, "evicted")
+
+    def _fail(self, pool: Pool, error: ServingError, traceback: str = "") -> None:
+        """Takes note of a failed start. Its requests are told; unless others of the model's workers are there."""
+        failure = pool.failures.note(error, traceback, time.monotonic())
+        self._log.add("model_failed", pool.model.name, str(error), level=logging.ERROR, attempts=failure.attempts)
+        self._rounds.failing.add(pool)
+        self._room.leave(pool)
+        pool.wanted = False
+        pool.notify()
+        if not pool.serving:
+            self.events.pool_failed(pool, failure)
+
+    def _died_early(self, pool: Pool, how: Ended) -> None:
+        """Once or twice may have been anything; a model that does so again and again is at fault."""
+        if pool.failures.died_early(with_request=how.held is not None and how.taken):
+            message = f"The worker {how.exit} before it had answered anything, as did those before it."
+            self._fail(pool, ModelFailed("WorkerDiedException", message))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from mmserve.models.model import Content
+from mmserve.supervision import processes
 from mmserve_worker.channel import Channel, Kind
 
 if TYPE_CHECKING:
@@ -34,6 +34,21 @@ class WorkerState(Enum):
     BUSY = "BUSY"
     STOPPING = "UNLOADING"
     DEAD = "DEAD"
+
+
+@dataclass(slots=True)
+class WorkerMemory:
+    """What a worker holds that would be free without it, in bytes, as far as it is known; see memory.py."""
+
+    held: int = 0
+    # Resident right after the fork, when all of it was the template's.
+    resident_at_fork: int = 0
+    # Pages of the template's that it has written to, if that was measured, and after how many answers.
+    copied: int | None = None
+    measured_after: int = -1
+    # What it held when it had first answered something, and how often in a row it was seen to have grown since.
+    reference: int | None = None
+    rises: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +72,56 @@ def _signal_name(number: int) -> str:
 
 
 class Worker:
-    """A worker of a pool. `held` is whatever batch the dispatcher has given to it."""
+    """A worker of a pool. `held` is whatever batch the dispatcher has given to it. Without `content` it is given what
+    its model's source says when it comes up."""
 
-    def __init__(self, worker_id: int, pool: Pool, channel: Channel) -> None:
+    def __init__(self, worker_id: int, pool: Pool, channel: Channel, reason: str, content: Content | None) -> None:
         self.id = worker_id
         self.pool = pool
         self.channel = channel
+        self.start_reason = reason
+        self.content = content
         self.state = WorkerState.STARTING
         self.pid = 0
         self.pidfd = -1
         self.started_at = time.time()
+        # Monotonic: when it was asked for, when there was a process, when it was given its batch, when it became idle.
+        self.asked_at = time.monotonic()
+        self.forked_at = 0.0
+        self.sent_at = 0.0
+        self.idle_since = 0.0
         self.answered = 0
+        # Seconds that its handler took for what it has answered.
+        self.busy_seconds = 0.0
         self.held: Any = None
+        self.memory = WorkerMemory()
+        # It is counted as memory that will be free soon.
+        self.leaving = False
+        # Why it is ended, once it is.
+        self.stop_reason = ""
+        self._cpu_before = 0.0
         # It is to end as soon as it has finished what it holds.
         self.retiring = False
         # Its process has ended, and what it left behind is being read.
         self.ended = False
 
+    @property
+    def coming_up(self) -> bool:
+        return self.state in (WorkerState.STARTING, WorkerState.LOADING) and not self.retiring
+
+    @property
+    def is_trial(self) -> bool:
+        """It tries out newer files of its model."""
+        return self.content is not None and self.content is self.pool.candidate
+
+    @property
+    def is_outdated(self) -> bool:
+        """Its model has newer files than those that it has loaded."""
+        mine, now = self.content, self.pool.model.content
+        return mine is not None and now is not None and mine.version != now.version
+
     def forked(self, pid: int, pidfd: int) -> None:
-        self.pid, self.pidfd = pid, pidfd
+        self.pid, self.pidfd, self.forked_at = pid, pidfd, time.monotonic()
         self.channel.handed_over()
 
     def never_started(self) -> None:
@@ -91,16 +137,25 @@ class Worker:
         self.state = WorkerState.LOADING
 
     def loaded(self) -> None:
+        self._cpu_before = processes.cpu_seconds(self.pid) or 0.0
         self.state = WorkerState.IDLE
 
-    def occupy(self, held: Any) -> None:
+    def occupy(self, held: Any, now: float) -> None:
         self.held = held
+        self.sent_at = now
         self.state = WorkerState.BUSY
 
-    def vacate(self, answered: int) -> None:
+    def vacate(self, answered: int, seconds: float) -> None:
+        """It has answered so many requests, for which its handler took so long."""
         self.held = None
         self.answered += answered
+        self.busy_seconds += seconds
         self.state = WorkerState.IDLE
+
+    def cpu_seconds(self) -> float | None:
+        """What it has run or wanted to run since it was loaded, or None if the system does not say."""
+        seconds = processes.cpu_seconds(self.pid)
+        return None if seconds is None else seconds - self._cpu_before
 
     def stop(self) -> None:
         """Asks the process to end. It finishes nothing: only an idle worker, or one that has failed, is asked."""
@@ -116,12 +171,11 @@ class Worker:
         if self.pidfd >= 0:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
-    def memory(self) -> int:
-        """Resident bytes, what is shared with the template included; 0 if the process has ended."""
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss) if self.pid else 0
-        except psutil.NoSuchProcess:
-            return 0
+    def dump(self) -> None:
+        """Has the process write its stacks to the log and end: faulthandler's answer to SIGABRT."""
+        self.state = WorkerState.STOPPING
+        if self.pidfd >= 0:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGABRT)
 
     def reap(self) -> Exit:
         """Takes note of the end of a process that has ended, and ends what it has started and left behind."""

@@ -27,6 +27,7 @@ class Command:
             MARKER: self.marker,
             "MMSERVE_RUNTIME_DIR": str(directory / "run"),
             "MMSERVE_CACHE_DIR": str(directory / "cache"),
+            "MMSERVE_STATE_DIR": str(directory / "state"),
             "MMSERVE_INFERENCE_ADDRESS": ANY_PORT,
             "MMSERVE_MANAGEMENT_ADDRESS": ANY_PORT,
             "MMSERVE_PRELOAD": "sklearn.linear_model",

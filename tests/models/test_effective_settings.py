@@ -36,7 +36,7 @@ def model(
     *,
     has_code: bool = False,
 ) -> Model:
-    content = Content(Path("model"), {}, in_file, has_code)
+    content = Content(Path("model"), {}, in_file, has_code, (), "")
     return Model("model", Path("model"), registered_with=registered_with, scaled_to=scaled_to, content=content)
 
 

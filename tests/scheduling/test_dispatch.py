@@ -127,7 +127,7 @@ def test_light_traffic_stays_on_the_most_recently_used_worker(serve: Callable[..
 def test_scaling_to_zero_with_requests_waiting_answers_them(
     serve: Callable[..., Server], store: Path, tmp_path: Path
 ) -> None:
-    counting(store, "batch_size=1\n")
+    counting(store, "batch_size=1\nmaxWorkers=1\n")
     server = serve(model_store=store, preload=LIGHT)
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(4) as threads:

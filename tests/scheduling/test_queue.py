@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 from mmserve.errors import DeadlineExceeded
 from mmserve.models.model import EffectiveSettings, Model
 from mmserve.models.settings import ModelSettings
+from mmserve.observability.stats import ModelStats
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.scheduling.request import Answer, Request
 from mmserve.supervision.pool import Pool
 
-DEFAULTS = EffectiveSettings(0, 1, 4, 0.0, 60.0, 10)
+DEFAULTS = EffectiveSettings(0, 1, 4, 0.0, 60.0, 10, 1.0, False, None, 60.0, 240.0)
 
 
 def queue_of(batch_size: int) -> ModelQueue:
-    model = Model("model", Path("model"), asked=ModelSettings(batch_size=batch_size))
-    pool = Pool.__new__(Pool)
-    pool.model, pool.settings = model, model.settings(DEFAULTS)
-    return ModelQueue(model, pool)
+    model = Model("model", Path("model"), registered_with=ModelSettings(batch_size=batch_size))
+    return ModelQueue(model, Pool(model, DEFAULTS, ModelStats()))
 
 
 def request(loop: asyncio.AbstractEventLoop, body: bytes = b"", deadline: float = 1.0) -> Request:

@@ -35,7 +35,7 @@ def both_ends(capacity: int) -> Iterator[tuple[Channel, Channel]]:
 
 def send(end: Channel, payload: bytes, kind: int = 2, batch_id: int = 0) -> None:
     end.reserve(len(payload))[:] = payload
-    end.send(kind, batch_id=batch_id, model_key=7, parts=3, deadline=1.5)
+    end.send(kind, batch_id=batch_id, model_key=7, parts=3, time=1.5)
 
 
 def test_a_frame_arrives_as_it_was_sent() -> None:
@@ -43,7 +43,7 @@ def test_a_frame_arrives_as_it_was_sent() -> None:
         send(front, b"payload", kind=2, batch_id=9)
         (frame,) = worker.receive()
         assert bytes(frame.payload) == b"payload"
-        assert (frame.kind, frame.batch_id, frame.model_key, frame.parts, frame.deadline) == (2, 9, 7, 3, 1.5)
+        assert (frame.kind, frame.batch_id, frame.model_key, frame.parts, frame.time) == (2, 9, 7, 3, 1.5)
 
 
 def test_an_empty_frame_arrives() -> None:

@@ -38,7 +38,7 @@ VERSION = 1
 SLOTS = 16
 # Payloads begin where a cache line and any NumPy dtype may begin.
 ALIGNMENT = 64
-# version, kind, batch id, model key, part count, deadline, payload offset, payload length, acknowledged, sequence
+# version, kind, batch id, model key, part count, time, payload offset, payload length, acknowledged, sequence
 _SLOT = struct.Struct("<HHIIIdQQQQ")
 _SLOT_SIZE = 64
 _SLOTS_SIZE = SLOTS * _SLOT_SIZE
@@ -71,13 +71,16 @@ class FrameTooLarge(Exception):
 
 
 class Frame(NamedTuple):
-    """A received frame. `payload` is a view of the arena, valid until the frame is released."""
+    """A received frame. `payload` is a view of the arena, valid until the frame is released.
+
+    `time` is a batch's deadline (monotonic), or the seconds that its answers took. Nothing elsewhere.
+    """
 
     kind: int
     batch_id: int
     model_key: int
     parts: int
-    deadline: float
+    time: float
     payload: memoryview
 
 
@@ -157,7 +160,7 @@ class Channel:
         base = self._send_base + _SLOTS_SIZE + start
         return self._view[base : base + length]
 
-    def send(self, kind: int, *, batch_id: int = 0, model_key: int = 0, parts: int = 0, deadline: float = 0.0) -> None:
+    def send(self, kind: int, *, batch_id: int = 0, model_key: int = 0, parts: int = 0, time: float = 0.0) -> None:
         """Publishes a frame with the payload reserved before, or with none."""
         if self._reserved is None:
             self.reserve(0)
@@ -172,7 +175,7 @@ class Channel:
             batch_id,
             model_key,
             parts,
-            deadline,
+            time,
             start,
             end - start,
             self._released,
@@ -264,7 +267,7 @@ class Channel:
         raise ChannelFull(f"no room for {length} bytes until earlier frames are acknowledged")
 
     def _read_slot(self) -> Frame:
-        version, kind, batch_id, model_key, parts, deadline, start, length, acknowledged, sequence = _SLOT.unpack_from(
+        version, kind, batch_id, model_key, parts, time, start, length, acknowledged, sequence = _SLOT.unpack_from(
             self._memory, self._receive_base + self._received % SLOTS * _SLOT_SIZE
         )
         if version != VERSION:
@@ -281,4 +284,4 @@ class Channel:
         self._received += 1
         self._received_high_water = max(self._received_high_water, end)
         base = self._receive_base + _SLOTS_SIZE + start
-        return Frame(kind, batch_id, model_key, parts, deadline, self._view[base : base + length])
+        return Frame(kind, batch_id, model_key, parts, time, self._view[base : base + length])

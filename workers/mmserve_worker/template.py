@@ -15,6 +15,7 @@ multiprocessing's forkserver is this idea too, but its children are its own and 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import gc
 import importlib
 import logging
@@ -42,6 +43,8 @@ def main() -> None:
     parser.add_argument("--title-room")
     arguments = parser.parse_args()
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    # What ends a worker that crashes or hangs is written to the log. Workers inherit this.
+    faulthandler.enable()
     front = os.getppid()
     process.die_with_parent(front)
     # Ctrl-C in a terminal and systemd's stop reach every process; only the front decides what ends, and when.

@@ -126,7 +126,8 @@ class Worker:
 
     def _answer(self, frame: Frame) -> None:
         calls = [Call(part.body, *_call_meta(part.meta)) for part in batch.read(frame.payload, frame.parts)]
-        if frame.deadline and time.monotonic() > frame.deadline:
+        began = time.monotonic()
+        if frame.time and began > frame.time:
             replies = [_too_late()] * len(calls)
         else:
             replies = self._models[frame.model_key].answer(calls)
@@ -135,9 +136,10 @@ class Worker:
         # Replies may be views of the payload still. The front learns of its release with the answers, and sends no
         # other payload before it has them all.
         self._channel.release()
-        self._send(frame, [_part(reply) for reply in replies])
+        parts = [_part(reply) for reply in replies]
+        self._send(frame, parts, time.monotonic() - began)
 
-    def _send(self, frame: Frame, parts: list[batch.Part]) -> None:
+    def _send(self, frame: Frame, parts: list[batch.Part], seconds: float) -> None:
         """Sends the answers in as few frames as they fit into, waiting for room between them."""
         while parts:
             count = self._fitting(parts)
@@ -145,7 +147,9 @@ class Worker:
                 parts[0] = _too_large(parts[0])
                 continue
             self._write(parts[:count])
-            self._channel.send(Kind.ANSWERS, batch_id=frame.batch_id, model_key=frame.model_key, parts=count)
+            self._channel.send(
+                Kind.ANSWERS, batch_id=frame.batch_id, model_key=frame.model_key, parts=count, time=seconds
+            )
             parts = parts[count:]
 
     def _fitting(self, parts: list[batch.Part]) -> int:

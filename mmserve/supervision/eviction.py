@@ -1,0 +1,65 @@
+"""Which idle worker goes first when memory is short: the one whose model is thought to be asked for last.
+
+That is the least recently used one, as a rule. The rule fails where more models are asked in turn than there is memory
+for: each is evicted just before it is asked again, and everything that runs is a start. So a model that comes back
+after an eviction is judged by the time since its use before that as well. If that is longer than any other has been
+idle, it is the first to go, and those that are there stay: with room for 160 of 1,000 models asked in turn, 159 are
+always there instead of none. One that was asked for again soon is, with its short interval, nobody's victim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+W = TypeVar("W", bound=Hashable)
+
+
+class Victim(NamedTuple, Generic[W]):
+    """Who goes. Seconds: since it was used, and between its two last uses if it was evicted between them."""
+
+    worker: W
+    idle: float
+    interval: float | None
+
+
+class IdleWorkers(Generic[W]):
+    """The idle workers of all models, the least recently used first. Times are monotonic, in seconds."""
+
+    def __init__(self) -> None:
+        self._since: dict[W, float] = {}
+        # Of those that came back after an eviction: what lay between their uses.
+        self._interval: dict[W, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def add(self, worker: W, now: float, interval: float | None = None) -> None:
+        """The worker has become idle."""
+        self._since[worker] = now
+        if interval is not None:
+            self._interval[worker] = interval
+
+    def discard(self, worker: W) -> None:
+        """The worker is in use again, or has gone."""
+        if self._since.pop(worker, None) is not None and self._interval:
+            self._interval.pop(worker, None)
+
+    def since(self, worker: W) -> float:
+        return self._since[worker]
+
+    def expired(self, now: float, limit: Callable[[W], float]) -> list[W]:
+        """Those that have been idle for longer than their limit."""
+        return [worker for worker, since in self._since.items() if now - since >= limit(worker)]
+
+    def victim(self, now: float, may_go: Callable[[W], bool]) -> Victim[W] | None:
+        """Who goes next, if there is anybody who may."""
+        oldest = next((worker for worker in self._since if may_go(worker)), None)
+        if oldest is None:
+            return None
+        age = now - self._since[oldest]
+        returned = [worker for worker in self._interval if may_go(worker)]
+        worst = max(returned, key=self._interval.__getitem__, default=None)
+        if worst is not None and self._interval[worst] >= age:
+            oldest, age = worst, now - self._since[worst]
+        return Victim(oldest, age, self._interval.get(oldest))

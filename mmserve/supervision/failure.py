@@ -1,0 +1,86 @@
+"""Why a model has no worker, and when one is tried again: at once, after a second, after two, up to a minute.
+
+Until then requests are answered with the reason at once. After that the next one, or the supervisor where `minWorkers`
+asks for it, starts one worker as a probe; what that worker does decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmserve.errors import ModelFailed, NoMemory, ServingError
+
+# Seconds.
+_FIRST_BACKOFF = 1.0
+_LONGEST_BACKOFF = 60.0
+# Deaths before anything was answered. One that a request was the occasion of counts one, since bad requests may come in
+# a row and are answered for themselves; one without any counts two. Three of these, or six of those, are a crash loop.
+_CRASH_LOOP = 6
+_WITH_REQUEST, _WITHOUT_REQUEST = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """Why a model has no worker. Until `retry_at` (monotonic) nobody tries again."""
+
+    status: int
+    error_type: str
+    message: str
+    traceback: str
+    attempts: int
+    retry_at: float
+
+    def error(self) -> ServingError:
+        """An exception of its own for each caller: one that is raised again and again holds on to all their frames."""
+        if self.error_type == NoMemory.error_type:
+            return NoMemory(self.message)
+        return ModelFailed(self.error_type, self.message, status=self.status)
+
+
+class Failures:
+    """What went wrong with one model's workers, and how often."""
+
+    def __init__(self) -> None:
+        self.last: LoadFailure | None = None
+        # It loads, and dies of its first requests: only an answer says that it serves.
+        self._dies_early = False
+        self._early_deaths = 0
+
+    def note(self, error: ServingError, traceback: str, now: float) -> LoadFailure:
+        """A worker could not be had."""
+        earlier = self.last
+        if earlier is not None and now < earlier.retry_at:
+            # Another worker of those that were started together.
+            attempts, retry_at = earlier.attempts, earlier.retry_at
+        else:
+            attempts = 1 if earlier is None else earlier.attempts + 1
+            # Memory is short for as long as others need it, which is not the model's fault.
+            doubled = 1 if isinstance(error, NoMemory) else 2 ** (attempts - 1)
+            retry_at = now + min(_FIRST_BACKOFF * doubled, _LONGEST_BACKOFF)
+        self.last = LoadFailure(error.status, error.error_type, str(error), traceback, attempts, retry_at)
+        return self.last
+
+    @property
+    def none(self) -> bool:
+        return self.last is None and not self._early_deaths
+
+    def blocks(self, now: float) -> bool:
+        return self.last is not None and now < self.last.retry_at
+
+    def loaded(self) -> None:
+        if not self._dies_early:
+            self.last = None
+
+    def answered(self) -> None:
+        self.last = None
+        self._early_deaths = 0
+        self._dies_early = False
+
+    def died_early(self, *, with_request: bool) -> bool:
+        """A worker died before it had answered anything. Says whether that makes a crash loop."""
+        self._early_deaths += _WITH_REQUEST if with_request else _WITHOUT_REQUEST
+        if self._early_deaths < _CRASH_LOOP:
+            return False
+        self._early_deaths = 0
+        self._dies_early = True
+        return True
