@@ -8,6 +8,7 @@ import math
 import os
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -59,10 +60,14 @@ _FRAME_ROOM = 1024 * 1024
 
 
 class Server:
-    """One server from its start to its end. Building it opens the sockets and raises StartError where it cannot."""
+    """One server from its start to its end. Building it opens the sockets and raises StartError where it cannot.
 
-    def __init__(self, settings: Settings) -> None:
+    `template` is the control socket of one that was spawned already.
+    """
+
+    def __init__(self, settings: Settings, template: socket.socket | None = None) -> None:
         self.settings = settings
+        self._first_template = template
         self.store = DirectoryStore(settings.model_store) if settings.model_store is not None else None
         limits = UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
         try:
@@ -95,6 +100,7 @@ class Server:
             nice=settings.worker_nice,
             log_level=settings.log_level,
             environment=settings.worker_environment,
+            first=self._first_template,
         )
         capacity = settings.max_request_size + _FRAME_ROOM
         limits = Limits()
@@ -206,11 +212,11 @@ def _defaults(settings: Settings, limits: Limits) -> EffectiveSettings:
     )
 
 
-def run(settings: Settings, ready: Callable[[Server], None]) -> None:
+def run(settings: Settings, ready: Callable[[Server], None], template: socket.socket | None = None) -> None:
     """Runs a server in this process until it is told to stop. `ready` is called when it answers."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     # A worker takes four descriptors here, a connection one.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    server = Server(settings)
+    server = Server(settings, template)
     uvloop.run(server.run(lambda: ready(server)))

@@ -38,7 +38,7 @@ ALLOWED = {
         "scheduling",
         "supervision",
     },
-    "cli": {"config", "models", "runfile", "server"},
+    "cli": {"config", "models", "runfile", "server", "supervision"},
     "__main__": {"cli"},
 }
 # Who may know the worker's side: what of it both sides use, the channel and the frames in it.

@@ -20,6 +20,7 @@ from mmserve.cli.options import load_settings, settings_options
 from mmserve.cli.tables import show
 from mmserve.config import Loaded, Settings, table
 from mmserve.errors import StartError
+from mmserve.supervision.spawning import spawn
 
 # How long a started server has until it answers, in seconds.
 _START_TIMEOUT = 60
@@ -128,10 +129,16 @@ def _announce(running: runfile.Running) -> None:
 
 def _serve(settings: Settings, ready: Any) -> None:
     """Runs the server in this process."""
+    held = runfile.RunFile(_run_path(settings))
+    try:
+        # The slowest comes first: it imports the libraries of models while the server imports its own.
+        template = spawn(settings.preload, log_level=settings.log_level, environment=settings.worker_environment)
+    except OSError as error:
+        held.close()
+        raise StartError(f"the template cannot be started: {error.strerror}") from error
+
     # Here and not above: no other command has to wait for the event loop and the HTTP server to be imported.
     from mmserve.server import Server, run
-
-    held = runfile.RunFile(_run_path(settings))
 
     def answers(server: Server) -> None:
         running = runfile.Running(
@@ -146,8 +153,9 @@ def _serve(settings: Settings, ready: Any) -> None:
         ready(running)
 
     try:
-        run(settings, answers)
+        run(settings, answers, template)
     finally:
+        template.close()
         held.close()
 
 

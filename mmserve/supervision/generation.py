@@ -11,27 +11,11 @@ import os
 import select
 import signal
 import socket
-import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from mmserve_worker import control
 from mmserve_worker.channel import ChannelFiles
-
-# What a template and its workers get of the server's environment: nothing that could be a secret of the server's.
-_PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"})
-_PASSED_ON_PREFIXES = ("LC_", "LD_LIBRARY_PATH", "MALLOC_", "MMSERVE_", "PYTHON")
-# One thread for each native library: a template must be single-threaded, and a worker has one core to itself.
-_ONE_THREAD = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "BLIS_NUM_THREADS",
-        "NUMEXPR_NUM_THREADS",
-    )
-}
 
 
 class Forked(NamedTuple):
@@ -150,40 +134,3 @@ class Generation:
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
         os.close(self._pidfd)
         self._pidfd = -1
-
-
-def spawn(preload: Sequence[str], owner: Owner, *, log_level: str, environment: Collection[str]) -> Generation:
-    """The first generation: a new interpreter. Its imports take a second or two. Raises OSError.
-
-    `environment` names variables that it gets beside the usual ones.
-    """
-    ours, theirs = control.socket_pair()
-    with theirs:
-        theirs.set_inheritable(True)
-        # posix_spawn in the main thread, at whose end the kernel would end the template.
-        os.posix_spawn(
-            sys.executable,
-            [
-                sys.executable,
-                # Nothing is imported from the directory that the server happens to run in.
-                "-P",
-                "-m",
-                "mmserve_worker.template",
-                f"--control={theirs.fileno()}",
-                f"--log-level={log_level}",
-                f"--title-room={'.' * 240}",
-                "--preload",
-                *preload,
-            ],
-            {**_environment(environment), **_ONE_THREAD},
-            setpgroup=0,
-        )
-    return Generation(ours, preload, owner)
-
-
-def _environment(named: Collection[str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _PASSED_ON or name in named or name.startswith(_PASSED_ON_PREFIXES)
-    }

@@ -11,11 +11,13 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from mmserve.errors import ModelFailed
-from mmserve.supervision.generation import Fork, Forked, Generation, spawn
+from mmserve.supervision.generation import Fork, Forked, Generation
+from mmserve.supervision.spawning import spawn
 from mmserve_worker.channel import ChannelFiles
 
 logger = logging.getLogger("mmserve.supervision")
@@ -33,9 +35,20 @@ _MOST_DEATHS_OF_A_MODULE = 2
 
 
 class Template:
-    """`environment` names variables that workers get of the server's environment beside the usual ones."""
+    """`environment` names variables that workers get of the server's environment beside the usual ones.
 
-    def __init__(self, preload: Sequence[str], *, nice: int, log_level: str, environment: Collection[str] = ()) -> None:
+    `first` is the control socket of a template that was spawned already.
+    """
+
+    def __init__(
+        self,
+        preload: Sequence[str],
+        *,
+        nice: int,
+        log_level: str,
+        environment: Collection[str] = (),
+        first: socket.socket | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._configured = preload
         self._preload = list(preload)
@@ -54,6 +67,7 @@ class Template:
         self._restarting: asyncio.TimerHandle | None = None
         # Deaths since a worker was last forked.
         self._deaths = 0
+        self._first = first
         self._stopped = False
 
     @property
@@ -72,7 +86,9 @@ class Template:
             # A candidate has taken over meanwhile.
             return
         try:
-            self._current = spawn(self._preload, self, log_level=self._log_level, environment=self._environment)
+            first, self._first = self._first, None
+            control = first or spawn(self._preload, log_level=self._log_level, environment=self._environment)
+            self._current = Generation(control, self._preload, self)
         except OSError as error:
             logger.error("the template cannot be started: %s", error)
             self._restarting = self._loop.call_later(_RESTART_DELAY, self.start)

@@ -106,7 +106,7 @@ def test_a_client_that_goes_away_while_its_request_runs_does_no_harm(
 def test_requests_are_answered_in_the_order_they_came(
     server: Server, tmp_path: Path, gate: Gate, asking: Asking
 ) -> None:
-    model = register(server, gate.write_model(tmp_path / "orderly"))
+    model = register(server, gate.write_model(tmp_path / "orderly"), max_worker=1)
     names = [f"n{number}" for number in range(8)]
     requests = []
     for position, name in enumerate(names):

@@ -1,0 +1,66 @@
+"""Starts the first template: a new interpreter, whose imports take a second or two.
+
+Apart from all else, and importing next to nothing: a server starts its template before it imports itself, so that both
+happen side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Collection, Sequence
+
+from mmserve_worker import control
+
+# What a template and its workers get of the server's environment: nothing that could be a secret of the server's.
+_PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"})
+_PASSED_ON_PREFIXES = ("LC_", "LD_LIBRARY_PATH", "MALLOC_", "MMSERVE_", "PYTHON")
+# One thread for each native library: a template must be single-threaded, and a worker has one core to itself.
+_ONE_THREAD = {
+    name: "1"
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+    )
+}
+
+
+def spawn(preload: Sequence[str], *, log_level: str, environment: Collection[str]) -> socket.socket:
+    """Starts a template and gives the front's end of its control socket, at whose end it ends. Raises OSError.
+
+    `environment` names variables that it gets beside the usual ones.
+    """
+    ours, theirs = control.socket_pair()
+    with theirs:
+        theirs.set_inheritable(True)
+        # posix_spawn in the main thread, at whose end the kernel would end the template.
+        os.posix_spawn(
+            sys.executable,
+            [
+                sys.executable,
+                # Nothing is imported from the directory that the server happens to run in.
+                "-P",
+                "-m",
+                "mmserve_worker.template",
+                f"--control={theirs.fileno()}",
+                f"--log-level={log_level}",
+                f"--title-room={'.' * 240}",
+                "--preload",
+                *preload,
+            ],
+            {**_environment(environment), **_ONE_THREAD},
+            setpgroup=0,
+        )
+    return ours
+
+
+def _environment(named: Collection[str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name in named or name.startswith(_PASSED_ON_PREFIXES)
+    }
