@@ -31,10 +31,12 @@ class HeadersTooLarge(ServingError):
 class Connection(web.RequestHandler):
     """One client's connection. It is closed if a request's arrival takes too long."""
 
-    __slots__ = ("reading_since",)
+    __slots__ = ("reading_since", "untouched")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.reading_since = self._loop.time()
+        # Nothing has been received.
+        self.untouched = True
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -42,15 +44,24 @@ class Connection(web.RequestHandler):
         # body that nobody wants, which is read for a short while so that its sender sees the answer.
         if not self.reading_since and self._waiter is not None:
             self.reading_since = self._loop.time()
+        self.untouched = False
         super().data_received(data)
 
     def close(self) -> None:
-        """As aiohttp's, but an idle connection reads nothing more: its client learns that what it sends was not read,
-        where aiohttp would take it in and close without an answer."""
-        if self._waiter is not None and self.transport is not None:
-            # uvloop's is one without saying so.
-            cast(asyncio.ReadTransport, self.transport).pause_reading()
-        super().close()
+        """As aiohttp's, but for what comes in after it, which aiohttp takes in and answers nothing to.
+
+        A connection that waits for a request reads nothing more, so that its client learns that what it sends was not
+        read; and one that has only just been made, which aiohttp would then wait for until it is cut off, is closed.
+        """
+        if self._waiter is not None:
+            if not self._messages and self.transport is not None:
+                # uvloop's is one without saying so.
+                cast(asyncio.ReadTransport, self.transport).pause_reading()
+            super().close()
+        elif self.untouched:
+            self.force_close()
+        else:
+            super().close()
 
     def begin_reading(self) -> None:
         """A request's body is waited for. Its time has started with the request's first byte, unless that came while
