@@ -71,6 +71,10 @@ def all_answer(answers: Callable[[], list[list[str]]], expected: str) -> Callabl
     return lambda: all(mine and mine[-1] == expected for mine in answers())
 
 
+def answering(server: Server, model: str, expected: str) -> Callable[[], bool]:
+    return lambda: ask(server, model).text == expected
+
+
 def changes(answers: list[str]) -> list[tuple[str, str]]:
     return [(before, after) for before, after in pairwise(answers) if before != after]
 
@@ -143,12 +147,12 @@ def test_the_same_content_copied_again_replaces_nothing(server: Server, store: P
     # What happened to the one before the second of these is done with by then.
     for version in ("new", "newer"):
         put(store / "witness.tar.gz", version)
-        wait_until(lambda expected=version: ask(server, "witness").text == expected, "another one to be replaced")
+        wait_until(answering(server, "witness", version), "another one to be replaced")
     assert server.worker_pids("copied") == before
     assert [event["kind"] for event in events(server, "copied")] == ["worker_started"]
     # It goes on being looked at.
     put(store / "copied.tar.gz", "new")
-    wait_until(lambda: ask(server, "copied").text == "new", "its own replacement")
+    wait_until(answering(server, "copied", "new"), "its own replacement")
 
 
 def test_all_workers_of_a_model_are_replaced_and_nobody_fails(server: Server, store: Path) -> None:
@@ -216,4 +220,4 @@ def test_newer_files_in_a_directory_take_over_too(server: Server, store: Path) -
     newer = directory / ".model.py"
     newer.write_text(code("return Output().add('new')"))
     os.replace(newer, directory / "model.py")
-    wait_until(lambda: ask(server, "directory").text == "new", "the newer file to be noticed")
+    wait_until(answering(server, "directory", "new"), "the newer file to be noticed")
