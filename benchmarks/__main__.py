@@ -35,6 +35,7 @@ from benchmarks import (
     servers,
     sigkill,
     sigterm,
+    simulation,
     switch,
     thousand,
     wrk,
@@ -63,6 +64,8 @@ BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
     "sigkill": sigkill.run,
     "budget": budget.run,
     "overload": overload.run,
+    # The same, thought through: a day without a process.
+    "simulation": simulation.run,
 }
 
 
