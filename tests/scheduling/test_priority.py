@@ -98,8 +98,7 @@ def test_the_urgent_ones_are_the_first_in_a_batch(
 
 @pytest.mark.parametrize("priority", ["high", "", "1.5", "0x1", "1" * 10, "--1", "\u0663"])
 def test_a_priority_that_is_no_number_is_refused(server: Server, priority: str) -> None:
-    headers = {"x-priority": priority.encode()}
-    response = server.client.post("/predictions/plain", content="x", headers=headers)
+    response = server.client.post("/predictions/plain", content="x", headers=[(b"x-priority", priority.encode())])
     assert_error(response, 400, "BadRequestException", "x-priority")
 
 
