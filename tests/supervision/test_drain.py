@@ -1,0 +1,82 @@
+"""What was accepted is finished before a model or the server goes, for as long as that is allowed to take."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.http.errors import assert_error
+from tests.http.raw import RawClient, Response, post
+from tests.servers import DEADLINE, LIGHT, Server, wait_until
+from tests.supervision.coded import ask, write_coded
+
+_DRAIN_TIMEOUT = 1.0
+# Seconds by which it may be later, on a busy host.
+_SLACK = 3.0
+_HANG = "while asked == 'hang':\n    time.sleep(60)\nreturn Output().add(asked)"
+
+
+@pytest.fixture
+def server(serve: Callable[..., Server], store: Path) -> Server:
+    write_coded(store / "hanging", _HANG, properties="maxWorkers=1\n")
+    write_coded(store / "slow", "time.sleep(0.02)\nreturn Output().add(asked)", properties="maxWorkers=2\n")
+    return serve(model_store=store, preload=LIGHT, drain_timeout=_DRAIN_TIMEOUT)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as threads:
+        yield threads
+
+
+def hang(server: Server, threads: ThreadPoolExecutor) -> list[Future[httpx.Response]]:
+    """One request that a worker hangs with, and two that wait behind it."""
+    asked = [threads.submit(ask, server, "hanging", "hang")]
+    wait_until(lambda: [worker["status"] for worker in server.describe("hanging")["workers"]] == ["BUSY"], "it to hang")
+    asked += [threads.submit(ask, server, "hanging", what) for what in ("a", "b")]
+    wait_until(lambda: server.describe("hanging")["requestInQueue"] == 2, "two to wait")
+    return asked
+
+
+def test_a_model_that_hangs_is_unregistered_in_time_and_all_who_wait_are_told(
+    server: Server, threads: ThreadPoolExecutor
+) -> None:
+    asked = hang(server, threads)
+    began = time.monotonic()
+    assert server.management.delete("/models/hanging").status_code == 200
+    assert _DRAIN_TIMEOUT <= time.monotonic() - began < _DRAIN_TIMEOUT + _SLACK
+    for request in asked:
+        assert_error(request.result(), 504, "DeadlineExceededException", "unregistered")
+    assert server.management.get("/models/hanging").status_code == 404
+    assert ask(server, "slow").status_code == 200
+
+
+def ask_until_told_to_leave(server: Server) -> list[Response]:
+    """One connection that is asked on and on, until an answer is said to be its last."""
+    answers: list[Response] = []
+    with RawClient(server) as client:
+        while not answers or answers[-1].headers.get("connection") != "close":
+            client.send(post("/predictions/slow", b"x", "Content-Type: text/plain"))
+            answers.append(client.response())
+        assert client.rest() == b""
+    return answers
+
+
+def test_a_server_that_is_stopped_under_load_answers_all_that_it_has_accepted(
+    server: Server, threads: ThreadPoolExecutor
+) -> None:
+    calling = [threads.submit(ask_until_told_to_leave, server) for _ in range(12)]
+    wait_until(lambda: server.describe("slow")["requestInQueue"] > 5, "a queue")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(DEADLINE) == 0
+    for caller in calling:
+        *before, last = caller.result()
+        assert [answer.status for answer in before] == [200] * len(before)
+        # Accepted before, or refused after it was told.
+        assert last.status in (200, 503)
