@@ -13,29 +13,29 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mmserve.scheduling.share import QUANTUM, CpuShare
 
-# What rounding may do to a time, in seconds.
+# What rounding may do to a time.
 _ROUNDING = 1e-9
 
 
 @dataclass(eq=False)
 class Queue:
-    """A model whose every batch takes so long. `work` is what waits, in batches; by default more than ever ends."""
+    """A model whose every batch takes so many quanta. `work` is what waits, in batches; by default without an end."""
 
     name: str = ""
     weight: float = 1.0
-    seconds: float = 0.004
+    quanta: float = 0.4
     idle: int = 1
     work: int = 1 << 30
     used: float = 0.0
     in_line: bool = False
+    # What its batches took, and when each was there and for how long it waited; all in quanta.
     ran: float = 0.0
-    # When each batch was there, and for how long it waited.
     asked: list[float] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
 
 
 class Host:
-    """Gives batches to workers as the dispatcher does."""
+    """Gives batches to workers as the dispatcher does. Times are in quanta."""
 
     def __init__(self, slots: int, queues: list[Queue]) -> None:
         self.share: CpuShare[Queue, int] = CpuShare(slots)
@@ -48,14 +48,16 @@ class Host:
     def ask(self, queue: Queue, at: float) -> None:
         heapq.heappush(self._asking, (at, next(self._numbers), queue))
 
-    def run(self, seconds: float) -> None:
+    def run(self, until: float) -> None:
         for queue in self.queues:
             self._dispatch(queue)
         while True:
             due = self.share.due()
-            times = [due, *(events[0][0] for events in (self._running, self._asking) if events)]
-            now = min(time for time in times if time is not None)
-            if now > seconds:
+            times = [events[0][0] for events in (self._running, self._asking) if events]
+            if due is not None:
+                times.append(due / QUANTUM)
+            now = min(times)
+            if now > until:
                 return
             self.now = max(now, self.now + _ROUNDING)
             if self._asking and self._asking[0][0] <= self.now:
@@ -68,18 +70,18 @@ class Host:
             self._dispatch_line()
 
     def _end(self, _: float, worker: int, queue: Queue) -> None:
-        queue.ran += queue.seconds
+        queue.ran += queue.quanta
         queue.idle += 1
-        self.share.ended(worker, queue, queue.seconds)
+        self.share.ended(worker, queue, queue.quanta * QUANTUM)
         self._dispatch(queue)
 
     def _dispatch_line(self) -> None:
-        while (queue := self.share.next(self.now)) is not None:
+        while (queue := self.share.next(self.now * QUANTUM)) is not None:
             self._dispatch(queue, admitted=True)
 
     def _dispatch(self, queue: Queue, *, admitted: bool = False) -> None:
         while queue.idle and queue.work:
-            if not admitted and not self.share.has_room(queue, self.now):
+            if not admitted and not self.share.has_room(queue, self.now * QUANTUM):
                 self.share.line_up(queue)
                 return
             admitted = False
@@ -88,13 +90,13 @@ class Host:
             queue.work -= 1
             if queue.asked:
                 queue.waits.append(self.now - queue.asked[len(queue.waits)])
-            self.share.started(worker, queue, self.now)
-            heapq.heappush(self._running, (self.now + queue.seconds, worker, queue))
+            self.share.started(worker, queue, self.now * QUANTUM)
+            heapq.heappush(self._running, (self.now + queue.quanta, worker, queue))
 
 
-def shares(slots: int, queues: list[Queue], seconds: float = 20.0) -> list[float]:
-    Host(slots, queues).run(seconds)
-    return [queue.ran / (slots * seconds) for queue in queues]
+def shares(slots: int, queues: list[Queue], quanta: float = 2000.0) -> list[float]:
+    Host(slots, queues).run(quanta)
+    return [queue.ran / (slots * quanta) for queue in queues]
 
 
 def test_alone_a_model_may_have_it_all() -> None:
@@ -108,41 +110,41 @@ def test_each_gets_its_part_by_weight(weights: tuple[float, ...]) -> None:
 
 
 def test_time_is_shared_and_not_batches() -> None:
-    assert shares(1, [Queue(seconds=0.008), Queue(seconds=0.001)]) == pytest.approx([0.5, 0.5], rel=0.02)
+    assert shares(1, [Queue(quanta=0.8), Queue(quanta=0.1)]) == pytest.approx([0.5, 0.5], rel=0.02)
 
 
 def test_what_one_does_not_want_the_others_get() -> None:
-    light, heavy = Queue(work=0, seconds=0.001), Queue()
+    light, heavy = Queue(work=0, quanta=0.1), Queue()
     host = Host(1, [light, heavy])
     for number in range(1000):
-        host.ask(light, number * 0.01)
-    host.run(10.0)
-    assert light.ran == pytest.approx(1.0, rel=0.01)
-    assert heavy.ran == pytest.approx(9.0, rel=0.01)
+        host.ask(light, number)
+    host.run(1000.0)
+    assert light.ran == pytest.approx(100.0, rel=0.01)
+    assert heavy.ran == pytest.approx(900.0, rel=0.01)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
-@pytest.mark.parametrize("seconds", [0.001, 0.1, 10.0])
-def test_a_flood_delays_a_light_model_by_no_more_than_a_quantum(slots: int, seconds: float) -> None:
-    light = Queue(work=0, seconds=0.001)
-    host = Host(slots, [light, Queue(seconds=seconds, idle=8)])
+@pytest.mark.parametrize("quanta", [0.1, 10.0, 1000.0])
+def test_a_flood_delays_a_light_model_by_no_more_than_a_quantum(slots: int, quanta: float) -> None:
+    light = Queue(work=0, quanta=0.1)
+    host = Host(slots, [light, Queue(quanta=quanta, idle=8)])
     for number in range(500):
-        host.ask(light, 0.05 + number * 0.037)
-    host.run(20.0)
+        host.ask(light, 5 + number * 3.7)
+    host.run(2000.0)
     assert len(light.waits) == 500
-    assert max(light.waits) <= QUANTUM + 1e-6
+    assert max(light.waits) <= 1.0 + 1e-6
 
 
 def test_a_flood_of_one_model_leaves_the_others_their_turn() -> None:
-    flood = Queue(idle=16, seconds=0.005)
-    others = [Queue(work=0, seconds=0.001) for _ in range(50)]
+    flood = Queue(idle=16, quanta=0.5)
+    others = [Queue(work=0, quanta=0.1) for _ in range(50)]
     host = Host(4, [flood, *others])
     for number in range(5000):
-        host.ask(others[number % 50], number * 0.002)
-    host.run(10.5)
+        host.ask(others[number % 50], number * 0.2)
+    host.run(1050.0)
     waits = [wait for other in others for wait in other.waits]
     assert len(waits) == 5000
-    assert max(waits) <= QUANTUM + 1e-6
+    assert max(waits) <= 1.0 + 1e-6
 
 
 def test_a_batch_that_runs_for_longer_than_a_quantum_makes_room() -> None:
@@ -158,11 +160,11 @@ def test_a_batch_that_runs_for_longer_than_a_quantum_makes_room() -> None:
 
 
 def test_a_batch_that_hangs_holds_up_nobody() -> None:
-    light = Queue(work=0, seconds=0.001)
-    host = Host(1, [Queue(seconds=1e6), light])
+    light = Queue(work=0, quanta=0.1)
+    host = Host(1, [Queue(quanta=1e6), light])
     for number in range(100):
-        host.ask(light, 0.1 + number * 0.05)
-    host.run(6.0)
+        host.ask(light, 10 + number * 5)
+    host.run(600.0)
     assert len(light.waits) == 100
     assert max(light.waits) <= _ROUNDING * 10
 
@@ -170,10 +172,10 @@ def test_a_batch_that_hangs_holds_up_nobody() -> None:
 def test_who_was_quiet_is_not_paid_back_for_that() -> None:
     early, late = Queue(), Queue(work=0)
     host = Host(1, [early, late])
-    host.run(10.0)
+    host.run(1000.0)
     late.work = 1 << 30
-    host.run(20.0)
-    assert late.ran == pytest.approx(5.0, rel=0.02)
+    host.run(2000.0)
+    assert late.ran == pytest.approx(500.0, rel=0.02)
 
 
 def test_who_wants_a_cpu_while_others_stand_in_line_goes_behind_those_that_have_used_less() -> None:
@@ -181,10 +183,10 @@ def test_who_wants_a_cpu_while_others_stand_in_line_goes_behind_those_that_have_
     greedy, patient = Queue(), Queue()
     share.started(1, greedy, 0.0)
     share.line_up(patient)
-    share.ended(1, greedy, 0.005)
-    assert not share.has_room(greedy, 0.005)
+    share.ended(1, greedy, QUANTUM / 2)
+    assert not share.has_room(greedy, QUANTUM / 2)
     share.line_up(greedy)
-    assert [share.next(0.005), share.next(0.005)] == [patient, greedy]
+    assert [share.next(QUANTUM / 2), share.next(QUANTUM / 2)] == [patient, greedy]
 
 
 class Line(RuleBasedStateMachine):
