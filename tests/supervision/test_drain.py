@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -57,26 +58,41 @@ def test_a_model_that_hangs_is_unregistered_in_time_and_all_who_wait_are_told(
     assert ask(server, "slow").status_code == 200
 
 
-def ask_until_told_to_leave(server: Server) -> list[Response]:
-    """One connection that is asked on and on, until an answer is said to be its last."""
-    answers: list[Response] = []
+def ask_until_it_ends(server: Server, caller: int) -> dict[str, Response]:
+    """What one connection is answered that is asked on and on, until an answer is said to be its last, or until it is
+    closed between two requests."""
+    answers: dict[str, Response] = {}
     with RawClient(server) as client:
-        while not answers or answers[-1].headers.get("connection") != "close":
-            client.send(post("/predictions/slow", b"x", "Content-Type: text/plain"))
-            answers.append(client.response())
-        assert client.rest() == b""
-    return answers
+        for name in (f"{caller}-{number}" for number in itertools.count()):
+            client.send(post("/predictions/slow", name.encode(), "Content-Type: text/plain"))
+            try:
+                answers[name] = client.response()
+            except (AssertionError, ConnectionResetError):
+                return answers
+            if answers[name].headers.get("connection") == "close":
+                assert client.rest() == b""
+                return answers
+    raise AssertionError("not reached")
 
 
 def test_a_server_that_is_stopped_under_load_answers_all_that_it_has_accepted(
-    server: Server, threads: ThreadPoolExecutor
+    server: Server, store: Path, tmp_path: Path, threads: ThreadPoolExecutor
 ) -> None:
-    calling = [threads.submit(ask_until_told_to_leave, server) for _ in range(12)]
+    done = tmp_path / "done"
+    note = f"open({str(done)!r}, 'a').write(asked + '\\n')"
+    write_coded(store / "slow", f"{note}\ntime.sleep(0.02)\nreturn Output().add(asked)", properties="maxWorkers=2\n")
+    calling = [threads.submit(ask_until_it_ends, server, caller) for caller in range(12)]
     wait_until(lambda: server.describe("slow")["requestInQueue"] > 5, "a queue")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(DEADLINE) == 0
+    answers: dict[str, Response] = {}
     for caller in calling:
-        *before, last = caller.result()
-        assert [answer.status for answer in before] == [200] * len(before)
-        # Accepted before, or refused after it was told.
-        assert last.status in (200, 503)
+        answers.update(caller.result())
+    answered = [name for name, answer in answers.items() if answer.status == 200]
+    assert sorted(done.read_text().split()) == sorted(answered)
+    assert all(answers[name].body == name.encode() for name in answered)
+    # The others came when it was stopping.
+    assert {answer.status for answer in answers.values()} <= {200, 503}
+    # Those at least that were waiting and at work when it was told.
+    last = [answer for answer in answers.values() if answer.headers.get("connection") == "close"]
+    assert len(last) > 5
