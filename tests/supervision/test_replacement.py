@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -207,11 +209,12 @@ def test_the_settings_of_a_newer_archive_hold_from_then_on(server: Server, store
     put(store / "settings.tar.gz", "old")
     assert ask(server, "settings").text == "old"
     put(store / "settings.tar.gz", "new", properties="minWorkers=2\njob_queue_size=7\n")
-    wait_until(lambda: len(server.worker_pids("settings")) == 2, "as many workers as the newer one asks for")
+    wait_until(lambda: events(server, "settings", "model_replaced"), "the newer archive to take over")
     described = server.describe("settings")
     assert (described["minWorkers"], described["queueSize"]) == (2, 7)
+    wait_until(lambda: ready(server, "settings") == 2, "as many workers as the newer one asks for")
     assert described["settingsFrom"]["queueSize"] == "serving.properties"
-    assert ask(server, "settings").text == "new"
+    wait_until(answering(server, "settings", "new"), "the end of the old worker")
 
 
 def test_newer_files_in_a_directory_take_over_too(server: Server, store: Path) -> None:
