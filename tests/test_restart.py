@@ -79,28 +79,36 @@ def test_what_was_asked_holds_after_a_stop_and_after_a_crash(start: Start, store
     before = {name: settings_of(server, name) for name in ("mine", "scaled")}
     assert before["mine"]["queueSize"] == (9, "serving.properties")
 
-    for end in (stop, kill):
-        end(server)
-        began = time.monotonic()
-        server = start()
-        # Nobody has asked for them.
-        wait_until(has_workers(server, "mine", 1), "the worker of the registered model")
-        wait_until(has_workers(server, "scaled", 2), "the workers of the scaled model")
-        assert time.monotonic() - began < _SOON
-        assert {name: settings_of(server, name) for name in ("mine", "scaled")} == before
-        assert server.describe("mine")["modelUrl"] == str(elsewhere / "registered")
-        for name in ("mine", "scaled", "untouched", "back"):
-            assert ask(server, name).status_code == 200
-        assert_error(ask(server, "withdrawn"), 404, "ModelNotFoundException", "withdrawn")
-        # It is registered, and not only found.
-        assert_error(server.management.post("/models", params={"url": "back"}), 409, "ConflictStatusException")
+    stop(server)
+
+    began = time.monotonic()
+    server = start()
+    # Nobody has asked for them.
+    wait_until(has_workers(server, "mine", 1), "the worker of the registered model")
+    wait_until(has_workers(server, "scaled", 2), "the workers of the scaled model")
+    assert time.monotonic() - began < _SOON
+    assert {name: settings_of(server, name) for name in ("mine", "scaled")} == before
+    assert server.describe("mine")["modelUrl"] == str(elsewhere / "registered")
+    for name in ("mine", "scaled", "untouched", "back"):
+        assert ask(server, name).status_code == 200
+    assert_error(ask(server, "withdrawn"), 404, "ModelNotFoundException", "withdrawn")
+    # It is registered, and not only found.
+    assert_error(server.management.post("/models", params={"url": "back"}), 409, "ConflictStatusException")
     register(server, store / "withdrawn")
-    assert server.management.delete("/models/mine").status_code == 200
+    assert scale(server, "scaled", min_worker=1).status_code == 200
+    assert server.management.delete("/models/untouched").status_code == 200
     kill(server)
 
+    began = time.monotonic()
     server = start()
-    assert ask(server, "withdrawn").status_code == 200
-    assert ask(server, "mine").status_code == 404
+    for name in ("mine", "scaled"):
+        wait_until(has_workers(server, name, 1), f"the worker of {name}")
+    assert time.monotonic() - began < _SOON
+    assert settings_of(server, "mine") == before["mine"]
+    assert settings_of(server, "scaled") == {**before["scaled"], "minWorkers": (1, "scaling")}
+    for name in ("mine", "scaled", "withdrawn", "back"):
+        assert ask(server, name).status_code == 200
+    assert_error(ask(server, "untouched"), 404, "ModelNotFoundException", "untouched")
 
 
 def test_one_that_is_not_what_it_was_takes_nobody_else_with_it(start: Start, store: Path, elsewhere: Path) -> None:
