@@ -47,7 +47,7 @@ logger = logging.getLogger("mmserve")
 
 # Of the memory that may be used; the front's own requests and the host's other work need some.
 _MEMORY_BUDGET = 0.9
-# Batches that run at one time for each usable CPU: a second one is ready when the first waits for the front.
+# Long batches that run at one time for each usable CPU: a second one is ready when the first waits for the front.
 _SLOTS_PER_CPU = 2
 # Seconds: SageMaker gives up on an answer after this long.
 _PREDICT_TIMEOUT = 60.0

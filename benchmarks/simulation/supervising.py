@@ -19,6 +19,7 @@ from benchmarks.simulation.stand_ins import Request, SimulatedMemory, SimulatedP
 from mmserve.errors import ModelFailed, NoMemory, ServingError
 from mmserve.supervision import policy
 from mmserve.supervision.eviction import IdleWorkers
+from mmserve.supervision.failure import EARLY
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.room import Room
 from mmserve.supervision.worker import Worker, WorkerState
@@ -208,7 +209,8 @@ class Supervisor:
         self._checker.ended(worker.id)
         if held is not None:
             self.dispatcher.worker_lost(worker, held)
-        if not expected and not worker.answered and pool.failures.died_early(with_request=held is not None):
+        early = not expected and not worker.answered and self._clock.now - worker.asked_at < EARLY
+        if early and pool.failures.died_early(with_request=held is not None):
             self._fail(pool, ModelFailed("WorkerDiedException", "killed"))
         self._room.serve()
         if not pool.failures.blocks(self._clock.now):

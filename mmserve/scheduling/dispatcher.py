@@ -214,6 +214,7 @@ class Dispatcher:
         queue = self._queues[worker.pool.model.key]
         self._held.discard(worker)
         worker.vacate(held.answered, seconds)
+        queue.note(seconds)
         worker.pool.note_service(now - worker.sent_at)
         self._share.ended(worker, queue, seconds)
         if self._supervisor.free(worker, now):
@@ -246,11 +247,12 @@ class Dispatcher:
 
     def _dispatch(self, queue: ModelQueue, now: float, *, admitted: bool = False) -> None:
         """Gives waiting requests to idle workers. `admitted` is for the first of the batches."""
-        idle = queue.pool.idle
+        pool = queue.pool
+        idle = pool.idle
         while idle and queue.waiting:
             if self._delayed(queue, now):
                 return
-            if not admitted and not self._share.has_room(queue, now) and not queue.pool.is_waiting():
+            if not admitted and queue.long_batches and not self._share.has_room(queue, now) and not pool.is_waiting():
                 self._share.line_up(queue)
                 self._watch_line()
                 return
@@ -300,7 +302,7 @@ class Dispatcher:
         now = time.monotonic()
         worker.occupy(taken, now)
         queue.pool.stats.dispatched(taken.requests, now)
-        if not queue.pool.waits:
+        if queue.long_batches and not queue.pool.waits:
             self._share.started(worker, queue, now)
         self._held.add(worker)
 

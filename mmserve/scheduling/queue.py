@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from mmserve.errors import DeadlineExceeded
 from mmserve.models.model import Model
 from mmserve.scheduling.request import Request
+from mmserve.scheduling.share import LONG
 from mmserve.supervision.policy import LONG_QUEUE
 from mmserve.supervision.pool import Pool
 from mmserve_worker import batch
 from mmserve_worker.calls import Buffer
+
+# How much the latest batch counts in the average.
+_LATEST = 0.2
 
 
 @dataclass(slots=True)
@@ -37,6 +41,9 @@ class ModelQueue:
         # See share.py.
         self.used = 0.0
         self.in_line = False
+        self.long_batches = False
+        # Seconds that the handler takes for a batch, on average of late.
+        self._handler_time = 0.0
         # Set while the queue waits to be looked at: for a full batch, or for the end of this turn of the event loop.
         self.delay: asyncio.TimerHandle | None = None
         self.due = False
@@ -49,6 +56,11 @@ class ModelQueue:
     @property
     def weight(self) -> float:
         return self.pool.settings.weight
+
+    def note(self, seconds: float) -> None:
+        """The handler took so long for a batch."""
+        self._handler_time += _LATEST * (seconds - self._handler_time)
+        self.long_batches = self._handler_time >= LONG
 
     def put(self, request: Request) -> None:
         """Behind all that are as urgent. Few say a priority, so the way from the end is short."""

@@ -35,7 +35,9 @@ class IdleWorkers(Generic[W]):
         return len(self._since)
 
     def add(self, worker: W, now: float, interval: float | None = None) -> None:
-        """The worker has become idle."""
+        """The worker has become idle, whether it was known or not."""
+        # It goes to the end: the order is that of their last use.
+        self.discard(worker)
         self._since[worker] = now
         if interval is not None:
             self._interval[worker] = interval

@@ -13,10 +13,15 @@ from mmserve.errors import ModelFailed, NoMemory, ServingError
 # Seconds.
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
+# More than it takes to the longest back-off: a day of attempts would double it beyond what a float can hold.
+_MOST_DOUBLINGS = 10
 # Deaths before anything was answered. One that a request was the occasion of counts one, since bad requests may come in
 # a row and are answered for themselves; one without any counts two. Three of these, or six of those, are a crash loop.
 _CRASH_LOOP = 6
 _WITH_REQUEST, _WITHOUT_REQUEST = 1, 2
+# Seconds after which a death says nothing of how the model starts: who is killed once an hour, by an operator or for
+# want of memory, is not in a crash loop, although nobody has asked it anything in between.
+EARLY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Failures:
         else:
             attempts = 1 if earlier is None else earlier.attempts + 1
             # Memory is short for as long as others need it, which is not the model's fault.
-            doubled = 1 if isinstance(error, NoMemory) else 2 ** (attempts - 1)
+            doubled = 1 if isinstance(error, NoMemory) else 2 ** min(attempts - 1, _MOST_DOUBLINGS)
             retry_at = now + min(_FIRST_BACKOFF * doubled, _LONGEST_BACKOFF)
         self.last = LoadFailure(error.status, error.error_type, str(error), traceback, attempts, retry_at)
         return self.last

@@ -57,6 +57,8 @@ class MemoryAccount:
         self._leaving = 0
         self._base = 0
         self._copied = _USUAL_COPIED
+        # What a worker holds when it has loaded, on average of late.
+        self._usual = _USUAL_COPIED
         self._rotation: deque[Worker] = deque()
         # Memory that the host had when it was last asked, less what was started since.
         self._host_room = limits.available_memory() - self._reserve
@@ -67,7 +69,7 @@ class MemoryAccount:
 
     def estimate(self, pool: Pool) -> int:
         """What one more worker of a model will hold."""
-        return pool.worker_memory or self._copied
+        return pool.worker_memory or self._usual
 
     def fits(self, needed: int) -> bool:
         """Whether so much can be taken now."""
@@ -146,6 +148,8 @@ class MemoryAccount:
             memory.reference = memory.reference or held
         self._set(worker, held)
         worker.pool.worker_memory = held
+        if not worker.answered:
+            self._usual += int(_LATEST * (held - self._usual))
 
     def _set(self, worker: Worker, held: int) -> None:
         change = held - worker.memory.held

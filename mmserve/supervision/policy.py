@@ -67,6 +67,9 @@ def scale(sight: Sight, cpus: float) -> Scaling:
     if sight.waiting and not sight.idle and (sight.proven or sight.busy):
         workers = min(_needed(sight), most, max(serving, useful(sight.cpu_share, cpus)))
         return Scaling(workers, "queue") if workers > serving else Scaling(serving, "enough")
+    if sight.waiting:
+        # An idle worker is about to take what waits, once there is a CPU for it or its batch is full.
+        return Scaling(serving, "enough")
     expired = sum(age >= sight.max_idle_time for age in sight.idle)
     workers = max(serving - expired, sight.min_workers)
     return Scaling(workers, "idle") if workers < serving else Scaling(serving, "enough")
@@ -81,12 +84,14 @@ def _needed(sight: Sight) -> int:
     """The fewest workers with which what waits has not to wait too long, at most one for each batch of it."""
     running = sight.busy + sight.starting
     batches = math.ceil(sight.waiting / sight.batch_size)
+    # Those that are starting take a batch each: the next look at the same queue starts no more for it.
+    most = max(running, sight.busy + batches)
     long = sight.waiting > LONG_QUEUE * sight.batch_size
     if sight.service_time is None:
-        return running + batches if long else running
+        return most if long else running
     work = batches * sight.service_time
     wait = work / running
     # A worker that would come when the queue is gone is none that the queue justifies.
-    if wait > TARGET_WAIT or (long and wait > sight.start_time):
-        return min(running + batches, max(running + 1, math.ceil(work / TARGET_WAIT)))
+    if wait > TARGET_WAIT or (long and wait > sight.start_time and not sight.starting):
+        return min(most, max(running + 1, math.ceil(work / TARGET_WAIT)))
     return running

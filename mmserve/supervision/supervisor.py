@@ -16,14 +16,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
 
 from mmserve.errors import ModelFailed, ServingError
 from mmserve.models.model import Content, EffectiveSettings, Model
 from mmserve.observability.events import EventLog
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision import policy
-from mmserve.supervision.failure import LoadFailure
+from mmserve.supervision.failure import EARLY
 from mmserve.supervision.lifecycle import Ended, Lifecycle
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MemoryAccount
@@ -32,24 +31,10 @@ from mmserve.supervision.rollover import Rollover
 from mmserve.supervision.room import Room
 from mmserve.supervision.rounds import Rounds
 from mmserve.supervision.template import Template
-from mmserve.supervision.worker import Exit, Worker, WorkerState
-from mmserve_worker.channel import Frame
+from mmserve.supervision.worker import Worker, WorkerState
+from mmserve.supervision.worker_events import WorkerEvents
 
 logger = logging.getLogger("mmserve.supervision")
-
-
-class WorkerEvents(Protocol):
-    """Who is told what became of workers: the dispatcher."""
-
-    def worker_idle(self, worker: Worker) -> None: ...
-
-    def worker_answered(self, worker: Worker, frame: Frame) -> None: ...
-
-    def worker_lost(self, worker: Worker, held: Any, end: Exit, *, taken: bool) -> bool: ...
-
-    def worker_gone(self, pool: Pool) -> None: ...
-
-    def pool_failed(self, pool: Pool, failure: LoadFailure) -> None: ...
 
 
 class Supervisor:
@@ -232,15 +217,16 @@ class Supervisor:
 
     def ended(self, worker: Worker, how: Ended) -> None:
         pool = worker.pool
+        now = time.monotonic()
         self._room.idle.discard(worker)
         news = how.held is None or self.events.worker_lost(worker, how.held, how.exit, taken=how.taken)
         if worker.is_trial:
             self._rollover.failed(worker, f"The worker with the newer files {how.exit}.")
-        elif not how.expected and not worker.answered and news:
+        elif not how.expected and not worker.answered and news and now - worker.forked_at < EARLY:
             self._died_early(pool, how)
         if not self._stopping:
             self._room.serve()
-            if not pool.failures.blocks(time.monotonic()):
+            if not pool.failures.blocks(now):
                 self.reconcile(pool)
             self.events.worker_gone(pool)
 

@@ -39,6 +39,12 @@ def test_who_was_used_since_is_not_the_first_any_more() -> None:
     assert workers.since("a") == 3.0
 
 
+def test_who_becomes_idle_again_goes_to_the_end() -> None:
+    workers = idle({"a": 1.0, "b": 2.0}, {"a": 100.0})
+    workers.add("a", 3.0)
+    assert workers.victim(10.0, anybody) == Victim("b", 8.0, None)
+
+
 def test_who_is_in_use_or_gone_is_nobodys_victim() -> None:
     workers = idle({"a": 1.0, "b": 2.0}, {"a": 100.0})
     workers.discard("a")

@@ -27,6 +27,10 @@ def test_the_wait_doubles_up_to_a_minute() -> None:
     assert waits(Failures(), BROKEN, 9) == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
+def test_a_model_that_has_failed_for_days_is_tried_every_minute() -> None:
+    assert set(waits(Failures(), BROKEN, 5000)[6:]) == {60}
+
+
 def test_short_memory_is_not_the_models_fault_and_doubles_nothing() -> None:
     assert waits(Failures(), FULL, 5) == [1] * 5
 

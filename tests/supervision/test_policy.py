@@ -196,6 +196,26 @@ def test_a_longer_queue_never_means_fewer_workers(sight: Sight, host: float, mor
     assert scale(replace(sight, waiting=sight.waiting + more), host).workers >= scale(sight, host).workers
 
 
+def test_while_something_waits_no_idle_worker_ends() -> None:
+    """It waits for a CPU, or for a full batch, and the worker for the same."""
+    assert scale(replace(NOTHING, waiting=1, idle=(60.0,)), CPUS) == Scaling(1, "enough")
+
+
+def test_a_second_look_at_the_same_queue_starts_nothing_more() -> None:
+    unmeasured = replace(NOTHING, waiting=9, busy=1, service_time=None)
+    assert scale(unmeasured, 64.0) == Scaling(4, "queue")
+    assert scale(replace(unmeasured, starting=3), 64.0) == Scaling(4, "enough")
+
+
+@given(sights, cpus)
+def test_what_was_just_started_is_enough(sight: Sight, host: float) -> None:
+    workers = scale(sight, host).workers
+    missing = workers - serving(sight)
+    if missing > 0:
+        done = replace(sight, starting=sight.starting + missing)
+        assert scale(done, host) == Scaling(workers, "enough")
+
+
 @given(sights, cpus)
 def test_nothing_grows_without_a_request_beyond_what_was_asked_for(sight: Sight, host: float) -> None:
     assert scale(replace(sight, waiting=0), host).workers <= max(
