@@ -85,6 +85,12 @@ def test_two_models_share_the_cpu_however_many_callers_each_has(server: Server, 
     assert ratio(server, {"crowded": 32, "other": 8}) < 2
 
 
+def test_a_model_gets_as_much_as_its_weight_says(server: Server, write: Callable[..., None]) -> None:
+    write("heavy", weight=4.0)
+    write("light")
+    assert 2 < ratio(server, {"heavy": 10, "light": 10}) < 8
+
+
 def test_who_is_asked_now_and_then_does_not_wait_for_one_that_is_flooded(
     server: Server, write: Callable[..., None]
 ) -> None:
