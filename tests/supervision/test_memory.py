@@ -84,6 +84,26 @@ def keeps_to_its_budget(server: Server) -> bool:
     return figure(server, "memory_used_bytes") <= figure(server, "memory_budget_bytes")
 
 
+def test_the_least_recently_used_goes_for_one_that_is_asked(narrow: Server, write: Write) -> None:
+    names = ["first", "second", "third", "fourth"]
+    for name in names:
+        write(name)
+    ask_all(narrow, "first", "second", "third", "first", "fourth")
+    # What a model holds that was never loaded before is seen only then.
+    wait_until(lambda: keeps_to_its_budget(narrow), "the end of one worker")
+    ((evicted, reason),) = evictions(narrow, *names)
+    assert evicted == "second"
+    assert "least recently used" in reason
+    assert narrow.describe("second")["status"] == "SLEEPING"
+    assert reasons(narrow, "second", "worker_stopped") == ["evicted"]
+    # What this one holds is known: room is made before it is started.
+    ask_all(narrow, "second")
+    assert keeps_to_its_budget(narrow)
+    _, (evicted, reason) = evictions(narrow, *names)
+    assert evicted == "third"
+    assert "; for second; " in reason
+
+
 def test_neither_a_pinned_model_nor_what_a_minimum_keeps_is_evicted(narrow: Server, write: Write) -> None:
     write("pinned", "pinned=true\n")
     write("minimum", "minWorkers=1\n")
