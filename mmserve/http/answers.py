@@ -45,12 +45,13 @@ def _json(content: Any) -> bytes:
         return json.dumps(content).encode()
 
 
+def error_body(error: ServingError) -> bytes:
+    return _json({"code": error.status, "type": error.error_type, "message": str(error)})
+
+
 def error_response(error: ServingError, request_id: str) -> web.Response:
-    response = json_response(
-        {"code": error.status, "type": error.error_type, "message": str(error)},
-        status=error.status,
-        request_id=request_id,
-    )
+    headers = {"Content-Type": "application/json", REQUEST_ID: request_id}
+    response = web.Response(body=error_body(error), status=error.status, headers=headers)
     if isinstance(error, MethodNotAllowed):
         response.headers[hdrs.ALLOW] = error.allowed
     if error.retry_after is not None:

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from mmserve.errors import BadRequest, DeadlineExceeded, MethodNotAllowed, NotFound, ServingError
+from mmserve.errors import BadRequest, DeadlineExceeded, MethodNotAllowed, NotFound, QueueFull, ServingError
 from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
 from mmserve.http.connection import connection_of
 from mmserve.http.model_headers import response_headers
-from mmserve.http.plain import PlainAnswer, is_plain
+from mmserve.http.plain import is_plain, plain_answer, plain_refusal, stays
 from mmserve.models.archive import name_of
 from mmserve.models.model import Model
 from mmserve.models.registry import Registry
@@ -79,6 +79,10 @@ class InferenceApi:
                 connection_of(request).end_reading()
                 return self._last_while_draining(await self._other(request, target, request_id))
             return await self._infer(request, target, request_id)
+        except QueueFull as error:
+            if not self.draining and stays(request):
+                return plain_refusal(error, request_id)
+            return self._last_while_draining(error_response(error, request_id))
         except ServingError as error:
             return self._last_while_draining(error_response(error, request_id))
         except Exception as error:  # the last resort of a request: anything else would end its connection
@@ -106,7 +110,7 @@ class InferenceApi:
         finally:
             self._bodies.release(body)
         if not self.draining and is_plain(request, answer):
-            return PlainAnswer(answer, request_id)
+            return plain_answer(answer, request_id)
         response = web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))
         return self._last_while_draining(response)
 

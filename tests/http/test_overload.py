@@ -103,6 +103,26 @@ def test_a_client_that_goes_away_while_its_request_runs_does_no_harm(
     assert len(server.worker_pids(model)) == 1
 
 
+def test_both_ways_of_refusing_say_the_same(server: Server, tmp_path: Path, gate: Gate, asking: Asking) -> None:
+    model = register(server, gate.write_model(tmp_path / "refusing"), job_queue_size=1, max_worker=1)
+    held = asking(server, model, "held")
+    gate.wait_for("held")
+    waiting = asking(server, model, "waiting")
+    wait_for_queue(server, model, 1)
+    with RawClient(server) as client:
+        client.send(post(f"/predictions/{model}", b"more", "X-Request-Id: mine"))
+        one = client.response()
+        # Not kept alive, and so not plain.
+        client.send(post(f"/predictions/{model}", b"more", "X-Request-Id: mine\r\nConnection: close"))
+        other = client.response()
+    assert one.status == other.status == 429
+    assert one.body == other.body
+    for name in ("content-type", "content-length", "x-request-id", "retry-after"):
+        assert one.headers[name] == other.headers[name]
+    gate.let("held", "waiting")
+    assert [held.result().text, waiting.result().text] == ["held", "waiting"]
+
+
 def test_requests_are_answered_in_the_order_they_came(
     server: Server, tmp_path: Path, gate: Gate, asking: Asking
 ) -> None:
