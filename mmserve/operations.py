@@ -27,6 +27,7 @@ from mmserve.models.store import resolve
 from mmserve.observability.events import EventLog
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
+from mmserve.supervision.failure import LoadFailure
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.worker import WorkerState
@@ -64,7 +65,7 @@ class Operations:
         # One change at a time, so that what is on the disk and what holds are the same.
         self._changing = asyncio.Lock()
         # What has to be finished even if the caller who asked for it goes away.
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def restore(self) -> None:
         """Takes up again what was registered and scaled before the last end, whatever that was."""
@@ -82,54 +83,70 @@ class Operations:
     async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool) -> Model:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
         source, name = await self._locate(url, name)
-        async with self._changing:
-            known = self._registry.get(name)
-            if known is not None and (known.registered or self._in_use(known)):
-                raise Conflict(f"Model {name} is already registered.")
-            model = Model(name, source, registered=True, registered_with=asked)
-            await self._save(model)
-            if known is not None:
-                self._supervisor.dismiss(self._dispatcher.queue(known).pool)
-                self._dispatcher.forget(known)
-            self._registry.add(model)
-        self._log.add("model_registered", name, str(source), level=logging.INFO)
-        if not load:
-            return model
-        pool = self._dispatcher.queue(model).pool
-        self._supervisor.wake(pool, load=True)
-        if wait:
+        model = Model(name, source, registered=True, registered_with=asked)
+        scaled = await self._finish_anyway(self._register(model, load=load))
+        if load and wait:
             try:
-                await self._reach(pool)
+                await self._reach(self._dispatcher.queue(model).pool, None)
             except ServingError:
-                await self._finish_anyway(self._take_back(model))
+                await self._finish_anyway(self._take_back(model, scaled))
                 raise
         return model
+
+    async def _register(self, model: Model, *, load: bool) -> Model | None:
+        """Gives the store's model by this name that was scaled, if there was one."""
+        async with self._changing:
+            known = self._registry.get(model.name)
+            if known is not None and (known.registered or self._in_use(known)):
+                raise Conflict(f"Model {model.name} is already registered.")
+            await self._save(model)
+            # While that was written, the store's model may have been asked for.
+            known = self._registry.get(model.name)
+            self._registry.add(model)
+            if known is not None:
+                self._replace(known)
+        self._log.add("model_registered", model.name, str(model.source), level=logging.INFO)
+        if load:
+            self._supervisor.wake(self._dispatcher.queue(model).pool, load=True)
+        if known is None or not known.scaled_to.values():
+            return None
+        return Model(known.name, known.source, scaled_to=known.scaled_to)
 
     async def scale(self, name: str, asked: ModelSettings, *, wait: bool) -> Model:
         """Changes how many workers a model has, and whatever else is said."""
+        pool, failure = await self._finish_anyway(self._scale(name, asked))
+        if wait:
+            try:
+                await self._reach(pool, failure)
+            except InsufficientMemory as error:
+                message = f"{error} What was asked holds: the workers start as soon as there is memory."
+                raise InsufficientMemory(message) from error
+        return pool.model
+
+    async def _scale(self, name: str, asked: ModelSettings) -> tuple[Pool, LoadFailure | None]:
+        """Gives what was wrong with the model before."""
         async with self._changing:
             model = await self._registry.find(name)
-            before, model.scaled_to = model.scaled_to, asked.over(model.scaled_to)
-            try:
-                await self._save(model)
-            except ServingError:
-                model.scaled_to = before
-                raise
+            scaled_to = asked.over(model.scaled_to)
+            await self._save(model, scaled_to)
+            model.scaled_to = scaled_to
         self._log.add("model_scaled", name, level=logging.INFO, asked=asked.values())
         pool = self._dispatcher.queue(model).pool
+        failure = pool.failure
         self._supervisor.rescale(pool, to_minimum=asked.min_workers is not None)
-        if wait:
-            await self._reach(pool)
-        return model
+        return pool, failure
 
     async def unregister(self, name: str) -> None:
         """Takes a model away. What was accepted for it is answered first."""
+        await self._finish_anyway(self._unregister(name))
+
+    async def _unregister(self, name: str) -> None:
         async with self._changing:
             model = await self._registry.find(name)
-            await self._save_without(model)
+            await self._save_without(name)
             self._registry.remove(model)
         self._log.add("model_unregistered", name, level=logging.INFO)
-        await self._finish_anyway(self._finish(model))
+        await self._finish(model)
 
     async def describe(self, name: str) -> ModelQueue:
         return self._dispatcher.queue(await self._registry.find(name))
@@ -160,9 +177,16 @@ class Operations:
         queue = self._dispatcher.queue(model)
         return bool(queue.pool.workers or queue.waiting)
 
-    async def _reach(self, pool: Pool) -> None:
-        """Waits until as many workers as were asked for are ready; raises what keeps them from it."""
-        failure = pool.failure
+    def _replace(self, known: Model) -> None:
+        """Ends what the store's model has, now that another has its name. What was accepted for it is answered."""
+        if self._in_use(known):
+            self._keep(self._finish(known))
+        else:
+            self._supervisor.dismiss(self._dispatcher.queue(known).pool)
+            self._dispatcher.forget(known)
+
+    async def _reach(self, pool: Pool, failure: LoadFailure | None) -> None:
+        """Waits until as many workers as were asked for are ready; raises what keeps them from it, if it is news."""
         while True:
             if pool.failure is not None and pool.failure is not failure:
                 error = pool.failure.error()
@@ -188,42 +212,64 @@ class Operations:
             scaled_to=ModelSettings.from_values(record.scaled_to),
         )
 
-    async def _save(self, model: Model) -> None:
-        """Raises StateNotSaved, and has then changed nothing."""
+    async def _save(self, model: Model, scaled_to: ModelSettings | None = None) -> None:
+        """As it is, or is to be scaled."""
         record = Record(
             model.name,
             str(model.source) if model.registered else None,
             model.registered_with.values(),
-            model.scaled_to.values(),
+            (scaled_to or model.scaled_to).values(),
         )
         await self._write(self._registrations.save, record)
 
-    async def _save_without(self, model: Model) -> None:
+    async def _save_without(self, name: str) -> None:
         """As if the model had never been registered; what the store has by its name stays away."""
         store = self._registry.store
-        if store is not None and await asyncio.to_thread(store.find, model.name) is not None:
-            await self._write(self._registrations.save, Record(model.name, withdrawn=True))
+        if store is not None and await asyncio.to_thread(store.find, name) is not None:
+            await self._write(self._registrations.save, Record(name, withdrawn=True))
         else:
-            await self._write(self._registrations.remove, model.name)
+            await self._write(self._registrations.remove, name)
 
     async def _write(self, write: Callable[[_T], None], what: _T) -> None:
         try:
             await asyncio.to_thread(write, what)
         except (OSError, ValueError) as error:
-            raise StateNotSaved(f"Nothing was changed, because it could not be saved in state_dir: {error}") from error
+            message = f"Not done, because it could not be saved for certain in state_dir: {error}"
+            raise StateNotSaved(message) from error
 
-    async def _take_back(self, model: Model) -> None:
-        """Of a registration that has failed nothing remains."""
+    async def _take_back(self, model: Model, scaled: Model | None) -> None:
+        """Of a registration that has failed nothing remains; `scaled` is the store's model that it has replaced."""
         async with self._changing:
+            if self._registry.get(model.name) is not model:
+                # Unregistered meanwhile: what is there by its name now is another's.
+                return
             self._registry.discard(model)
-            await asyncio.to_thread(self._registrations.remove, model.name)
+            if scaled is not None:
+                # Before anything is awaited: a request would find the store's model as it was never scaled.
+                self._registry.add(scaled)
+                self._supervisor.wake(self._dispatcher.queue(scaled).pool)
+            try:
+                if scaled is not None:
+                    await self._save(scaled)
+                elif self._registry.is_withdrawn(model.name):
+                    await self._save_without(model.name)
+                else:
+                    await self._write(self._registrations.remove, model.name)
+            except StateNotSaved as error:
+                # The caller is told why the model does not load, which is what it has to mend first.
+                logger.error(
+                    "model %s: its registration has failed, and may be back at the next start: %s", model.name, error
+                )
         await self._finish(model)
 
-    async def _finish_anyway(self, work: Coroutine[Any, Any, None]) -> None:
-        """Waits for it, and lets it be finished if the caller goes away."""
-        await asyncio.shield(self._keep(work))
+    async def _finish_anyway(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Waits for it, and lets it be finished if the caller goes away.
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        A write goes on in its thread whoever goes away: what it has changed on the disk has to hold here too.
+        """
+        return await asyncio.shield(self._keep(work))
+
+    def _keep(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -234,6 +280,8 @@ class Operations:
         await self._dispatcher.settle(queue, self._drain_timeout)
         await self._supervisor.retire(queue.pool)
         self._dispatcher.forget(model)
+        # Who waits for its workers, of which there may never have been one.
+        queue.pool.notify()
 
 
 def status(pool: Pool) -> str:

@@ -99,9 +99,10 @@ class Registrations:
         return sorted(records, key=lambda record: record.name)
 
     def save(self, record: Record) -> None:
-        """Returns when it is on the disk; raises OSError if it does not get there, and what was saved before holds.
+        """Returns when it is on the disk. Raises OSError if it does not get there: what was saved before holds.
 
-        A record that could not be loaded again is a ValueError.
+        Only where the directory alone could not be written, the next start finds the one or the other (`_sync`). A
+        record that could not be loaded again is a ValueError.
         """
         record.check()
         content = msgspec.json.format(msgspec.json.encode(record))
@@ -117,6 +118,7 @@ class Registrations:
         self._sync()
 
     def remove(self, name: str) -> None:
+        """As `save`, of nothing."""
         try:
             self._file(name).unlink()
         except FileNotFoundError:

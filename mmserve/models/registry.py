@@ -44,6 +44,9 @@ class Registry:
         """What the store has by this name is served only when it is registered."""
         self._withdrawn.add(name)
 
+    def is_withdrawn(self, name: str) -> bool:
+        return name in self._withdrawn
+
     def add(self, model: Model) -> None:
         self._models[model.name] = model
         self._only_until = 0.0
