@@ -84,17 +84,17 @@ class Operations:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
         source, name = await self._locate(url, name)
         model = Model(name, source, registered=True, registered_with=asked)
-        scaled = await self._finish_anyway(self._register(model, load=load))
-        if load and wait:
+        pool, scaled = await self._finish_anyway(self._register(model, load=load))
+        if wait and pool is not None:
             try:
-                await self._reach(self._dispatcher.queue(model).pool, None)
+                await self._reach(pool, None)
             except ServingError:
                 await self._finish_anyway(self._take_back(model, scaled))
                 raise
         return model
 
-    async def _register(self, model: Model, *, load: bool) -> Model | None:
-        """Gives the store's model by this name that was scaled, if there was one."""
+    async def _register(self, model: Model, *, load: bool) -> tuple[Pool | None, Model | None]:
+        """Gives what it is loaded into, and the store's model by this name if that was scaled."""
         async with self._changing:
             known = self._registry.get(model.name)
             if known is not None and (known.registered or self._in_use(known)):
@@ -106,11 +106,11 @@ class Operations:
             if known is not None:
                 self._replace(known)
         self._log.add("model_registered", model.name, str(model.source), level=logging.INFO)
-        if load:
-            self._supervisor.wake(self._dispatcher.queue(model).pool, load=True)
-        if known is None or not known.scaled_to.values():
-            return None
-        return Model(known.name, known.source, scaled_to=known.scaled_to)
+        pool = self._dispatcher.queue(model).pool if load else None
+        if pool is not None:
+            self._supervisor.wake(pool, load=True)
+        was_scaled = known is not None and known.scaled_to.values()
+        return pool, Model(known.name, known.source, scaled_to=known.scaled_to) if known and was_scaled else None
 
     async def scale(self, name: str, asked: ModelSettings, *, wait: bool) -> Model:
         """Changes how many workers a model has, and whatever else is said."""
@@ -280,7 +280,7 @@ class Operations:
         await self._dispatcher.settle(queue, self._drain_timeout)
         await self._supervisor.retire(queue.pool)
         self._dispatcher.forget(model)
-        # Who waits for its workers, of which there may never have been one.
+        # Somebody may wait for its workers, and it may never have had one whose end would tell.
         queue.pool.notify()
 
 
