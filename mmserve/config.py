@@ -82,7 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
     min_workers: Annotated[int, Meta(ge=0, le=MAX_WORKERS, description="Workers that each loaded model keeps.")] = 0
     max_workers: Annotated[
-        int | None, Meta(ge=1, le=MAX_WORKERS, description="Workers that one model may have; as many as usable CPUs.")
+        Annotated[int, Meta(ge=1, le=MAX_WORKERS)] | None,
+        Meta(description="Workers that one model's traffic may start."),
     ] = None
     max_idle_time: Annotated[
         float, Meta(ge=0, le=365 * _DAY, description="Seconds after which an idle worker ends.")
@@ -93,8 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 60.0
     model_loading_timeout: Annotated[Seconds, Meta(description="Seconds that a model has to load.")] = 240.0
     max_memory_mb: Annotated[
-        float | None,
-        Meta(gt=0, le=MAX_MEMORY_MB, description="MiB of its own after which a worker is replaced, between requests."),
+        Annotated[float, Meta(gt=0, le=MAX_MEMORY_MB)] | None,
+        Meta(description="MiB of its own after which a worker is replaced, between requests."),
     ] = None
     memory_budget: Annotated[
         Positive | None,

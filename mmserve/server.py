@@ -130,22 +130,22 @@ class Server:
         )
         await operations.restore()
         metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), self.figures)
-        management = ManagementApi(operations, bodies, self.status, ObservationApi(self.log, metrics))
+        self.management_api = ManagementApi(operations, bodies, self.status, ObservationApi(self.log, metrics))
         self.api = InferenceApi(
             self.registry,
             self.dispatcher,
             bodies,
             request_timeout=settings.request_timeout,
-            fallback=management.respond if self.management is self.inference else None,
+            fallback=self.management_api.respond if self.management is self.inference else None,
         )
         await self.inference.start(self.api.handle, settings)
         if self.management is not self.inference:
-            await self.management.start(management.handle, settings)
+            await self.management.start(self.management_api.handle, settings)
 
     async def stop(self, at_once: asyncio.Event) -> None:
         """Refuses new requests from the first moment, finishes those it has, then ends every process."""
         self.log.add("server_stopping", reason="finishing what was accepted", level=logging.INFO)
-        self.api.draining = True
+        self.api.draining = self.management_api.draining = True
         self.log.close()
         finishing = asyncio.create_task(self._finish())
         hurry = asyncio.create_task(at_once.wait())

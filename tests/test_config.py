@@ -45,6 +45,9 @@ def test_the_file_is_named_by_flag_or_environment(tmp_path: Path) -> None:
         ("request_timeout", 2, 2.0),
         ("max_request_size", "1000", 1000),
         ("model_store", "models", "models"),
+        ("max_workers", "3", 3),
+        ("max_memory_mb", "100", 100.0),
+        ("memory_budget", "1000000", 1_000_000),
         ("log_level", "DEBUG", "DEBUG"),
     ],
 )

@@ -101,7 +101,7 @@ class Supervisor:
         if worker.answered:
             pool.used()
             if not pool.failures.none:
-                pool.failures.answered()
+                pool.failures.answered(worker.asked_at)
                 self._failing.discard(pool)
         if worker.retiring:
             self._stop(worker)

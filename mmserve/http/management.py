@@ -49,6 +49,7 @@ class ManagementApi:
         self._bodies = bodies
         self._server_status = server_status
         self._observation = observation
+        self.draining = False
         self._actions: dict[str, dict[str, Action]] = {
             "/models": {hdrs.METH_GET: self._list, hdrs.METH_POST: self._register},
             "/status": {hdrs.METH_GET: self._status},
@@ -92,7 +93,7 @@ class ManagementApi:
         }
 
     async def _ping(self, _: Parameters) -> Result:
-        return 200, {"status": "Healthy"}
+        return (503, {"status": "Unhealthy"}) if self.draining else (200, {"status": "Healthy"})
 
     async def _status(self, _: Parameters) -> Result:
         return 200, await self._server_status()

@@ -16,6 +16,9 @@ logger = logging.getLogger("mmserve.events")
 # What an event may say beside its reason: what JSON can hold, so that no event can make the others unreadable.
 Detail: TypeAlias = "str | int | float | Sequence[Detail] | Mapping[str, Detail] | None"
 
+# Characters of a reason, which may be what a model says: ten thousand of these are kept.
+_LONGEST = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -49,6 +52,7 @@ class EventLog:
         """Remembers an event, writes it to the log at `level`, and wakes those who wait."""
         # 4 us, and 40 us more where the log wants the line: at 200 events a second, a hundredth of a core at most.
         self.last_id += 1
+        reason = reason[:_LONGEST]
         self._events.append(Event(self.last_id, time.time(), kind, model, reason, details))
         if logger.isEnabledFor(level):
             logger.log(level, "%s", _line(kind, model, reason, details))
@@ -62,8 +66,10 @@ class EventLog:
 
         An id that has not been given out is another server's, the one before a restart: then these are all new.
         """
-        start = 0 if event_id > self.last_id else max(0, event_id - self.first_id + 1)
-        return list(islice(_of(model, islice(self._events, start, None)), limit))
+        newer = len(self._events) if event_id > self.last_id else min(len(self._events), self.last_id - event_id)
+        # From the end, where those who follow look: the way from the beginning is 45 us.
+        found = list(islice(reversed(self._events), newer))[::-1]
+        return list(islice(_of(model, found), limit))
 
     def newest(self, *, model: str | None = None, limit: int) -> list[Event]:
         """The last `limit` events, oldest first."""

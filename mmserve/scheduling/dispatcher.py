@@ -7,36 +7,25 @@ unless more models want a CPU than there are: then share.py says whose turn it i
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from mmserve.errors import (
-    DeadlineExceeded,
-    ModelFailed,
-    PayloadTooLarge,
-    PredictTimeout,
-    QueueFull,
-    ServingError,
-    Stopping,
-)
+from mmserve.errors import ModelFailed, PayloadTooLarge, QueueFull, Stopping
 from mmserve.models.model import Model
 from mmserve.observability.stats import ModelStats
-from mmserve.scheduling.queue import Batch, ModelQueue, fail_late
+from mmserve.scheduling.draining import Draining
+from mmserve.scheduling.lateness import Lateness
+from mmserve.scheduling.queue import Batch, ModelQueue
 from mmserve.scheduling.request import Answer, Request, read_answer
 from mmserve.scheduling.share import CpuShare
 from mmserve.supervision.failure import LoadFailure
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.supervisor import Supervisor
-from mmserve.supervision.worker import Exit, Worker, WorkerState
+from mmserve.supervision.worker import Exit, Worker
 from mmserve_worker import batch
 from mmserve_worker.channel import ChannelError, Frame, FrameTooLarge, Kind
 
-logger = logging.getLogger("mmserve.scheduling")
-
-# Deadlines are looked at this often, in seconds: a timer for each request would cost the hot path more.
-_TICK = 0.1
 # A request that has killed this many workers, or that this many were stuck with, is not given to another.
 _MOST_DEATHS = 2
 # SIGKILL comes from elsewhere, from an operator or from a kernel that is short of memory, and may hit the same request
@@ -60,14 +49,14 @@ class Dispatcher:
         self._due: list[ModelQueue] = []
         self._held: set[Worker] = set()
         self._batch_ids = 0
-        self._ticking: asyncio.TimerHandle | None = None
+        self._draining = Draining(self._queues, self._held)
+        self._lateness = Lateness(self._queues, self._held, supervisor, self._draining.note)
         self._line_timer: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._idle = asyncio.Event()
 
     @property
     def queues(self) -> list[ModelQueue]:
-        return list(self._queues.values())
+        return [*self._queues.values()]
 
     def queue(self, model: Model) -> ModelQueue:
         queue = self._queues.get(model.key)
@@ -94,7 +83,7 @@ class Dispatcher:
             )
         request.queued_at = now
         queue.put(request)
-        if not pool.workers:
+        if not pool.workers or not (waiting or pool.idle or pool.serving):
             # Only now that the request waits: it is told if no worker can be had.
             self._supervisor.wake(pool)
         elif pool.idle:
@@ -106,8 +95,8 @@ class Dispatcher:
                 self._due.append(queue)
         elif waiting == queue.long:
             self._supervisor.reconcile(pool)
-        if self._ticking is None:
-            self._ticking = self._loop.call_later(_TICK, self._tick)
+        if self._lateness.resting:
+            self._lateness.watch()
 
     def withdraw(self, queue: ModelQueue, request: Request) -> None:
         """The caller has gone: its request goes too, unless a worker already has it."""
@@ -117,23 +106,11 @@ class Dispatcher:
     async def drain(self, timeout: float) -> bool:
         """Accepts nothing more and finishes what was accepted. Says False if that took too long."""
         self._stopping = True
-        return await self._until(lambda: not self._busy(), timeout)
+        return await self._draining.finish_all(timeout)
 
     async def settle(self, queue: ModelQueue, timeout: float) -> None:
-        """Waits until a queue, to which nothing is submitted any more, is empty and its batches are answered.
-
-        What is not answered in time is told so.
-        """
-
-        def settled() -> bool:
-            return not queue.waiting and not any(map(_unanswered, queue.pool.workers))
-
-        if not await self._until(settled, timeout):
-            message = f"The model was unregistered, and this request was not answered within {timeout:g} seconds."
-            held = [request for worker in queue.pool.workers if worker.held for request in worker.held.requests]
-            for request in [*queue.waiting, *held]:
-                _fail(request, DeadlineExceeded(message))
-            queue.waiting.clear()
+        """Waits until a queue, to which nothing is submitted any more, is empty and its batches are answered."""
+        await self._draining.finish(queue, timeout)
 
     def worker_idle(self, worker: Worker) -> None:
         self._dispatch(self._queues[worker.pool.model.key], time.monotonic())
@@ -150,16 +127,13 @@ class Dispatcher:
         if held.answered < len(held.requests):
             # The worker may be waiting for room for the rest.
             worker.channel.send(Kind.ACKNOWLEDGE)
-        else:
+            self._deliver(requests, answers)
+            return
+        try:
+            # Before the answers go out, so that the worker has its next batch while they do.
             self._finished(worker, held, frame.time)
-        for request, answer in zip(requests, answers, strict=True):
-            if request.future.done():
-                continue
-            if isinstance(answer, Answer):
-                request.future.set_result(answer)
-            else:
-                request.future.set_exception(answer)
-        self._idle.set()
+        finally:
+            self._deliver(requests, answers)
 
     def worker_lost(self, worker: Worker, held: Batch, end: Exit, *, taken: bool) -> bool:
         """Tries once more, one by one, what a dead worker had taken; but not what another has died of before.
@@ -168,7 +142,7 @@ class Dispatcher:
         """
         queue = self._queues[worker.pool.model.key]
         self._held.discard(worker)
-        self._share.ended(worker, queue, time.monotonic() - worker.sent_at)
+        self._share.ended(worker, queue, 0.0)
         again = []
         news = False
         for request in held.requests[held.answered :]:
@@ -185,7 +159,7 @@ class Dispatcher:
         # To another worker if there is one; otherwise `worker_gone` sees to them.
         self._dispatch(queue, time.monotonic())
         self._dispatch_line()
-        self._idle.set()
+        self._draining.note()
         return news
 
     def worker_gone(self, pool: Pool) -> None:
@@ -196,27 +170,36 @@ class Dispatcher:
                 self.pool_failed(pool, pool.failure)
             else:
                 self._supervisor.wake(pool)
-        self._idle.set()
+        self._draining.note()
 
     def pool_failed(self, pool: Pool, failure: LoadFailure) -> None:
         """No worker could be had: those who wait for one are told why."""
         queue = self._queues.get(pool.model.key)
         if queue is not None:
             for request in queue.waiting:
-                _fail(request, failure.error())
+                request.fail(failure.error())
             queue.waiting.clear()
-        self._idle.set()
+        self._draining.note()
+
+    def _deliver(self, requests: Sequence[Request], answers: Sequence[Answer | ModelFailed]) -> None:
+        for request, answer in zip(requests, answers, strict=True):
+            if request.future.done():
+                continue
+            if isinstance(answer, Answer):
+                request.future.set_result(answer)
+            else:
+                request.future.set_exception(answer)
+        self._draining.note()
 
     def _finished(self, worker: Worker, held: Batch, seconds: float) -> None:
-        """The worker has answered all of its batch. It gets the next before the answers go out, so that it has work
-        while they do."""
+        """The worker has answered all of its batch."""
         now = time.monotonic()
         queue = self._queues[worker.pool.model.key]
         self._held.discard(worker)
         worker.vacate(held.answered, seconds)
         queue.note(seconds)
         worker.pool.note_service(now - worker.sent_at)
-        self._share.ended(worker, queue, seconds)
+        self._share.ended(worker, queue, seconds if queue.long_batches else 0.0)
         if self._supervisor.free(worker, now):
             self._dispatch(queue, now)
         if self._share.line:
@@ -231,6 +214,9 @@ class Dispatcher:
 
     def _dispatch_line(self) -> None:
         """Lets in who stands in line, as far as there are CPUs for them."""
+        if self._line_timer is not None:
+            self._line_timer.cancel()
+            self._line_timer = None
         while (queue := self._share.next(now := time.monotonic())) is not None:
             self._dispatch(queue, now, admitted=True)
         self._watch_line()
@@ -239,11 +225,7 @@ class Dispatcher:
         """Comes back when who runs has done so for long enough that the next in line may go."""
         due = self._share.due()
         if due is not None and self._line_timer is None:
-            self._line_timer = self._loop.call_at(due, self._line_is_due)
-
-    def _line_is_due(self) -> None:
-        self._line_timer = None
-        self._dispatch_line()
+            self._line_timer = self._loop.call_at(due, self._dispatch_line)
 
     def _dispatch(self, queue: ModelQueue, now: float, *, admitted: bool = False) -> None:
         """Gives waiting requests to idle workers. `admitted` is for the first of the batches."""
@@ -312,62 +294,4 @@ class Dispatcher:
             queue.give_back(requests[half:])
             self._send(queue.pool.idle.pop(), queue, Batch(requests[:half]))
         else:
-            _fail(requests[0], PayloadTooLarge(f"The request is too large with its headers: {error}."))
-
-    def _busy(self) -> bool:
-        return any(map(_unanswered, self._held)) or any(queue.waiting for queue in self._queues.values())
-
-    async def _until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Waits for a condition that changes when something was answered. Says False if that took too long."""
-        try:
-            async with asyncio.timeout(timeout):
-                while not condition():
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    def _tick(self) -> None:
-        """Answers what is late, and looks at who waits, as long as anything is waiting or held."""
-        self._ticking = None
-        now = time.monotonic()
-        for queue in list(self._queues.values()):
-            if not queue.waiting:
-                continue
-            if expired := queue.expire(now):
-                logger.warning("model %s: %d waiting requests were not answered in time", queue.model.name, expired)
-            if queue.waiting and not queue.pool.idle:
-                self._supervisor.reconcile(queue.pool)
-        for worker in list(self._held):
-            self._check(worker, now)
-        if self._held or self._busy():
-            self._ticking = self._loop.call_later(_TICK, self._tick)
-        self._idle.set()
-
-    def _check(self, worker: Worker, now: float) -> None:
-        """Whether a worker is late with what it holds, or will not come back from it."""
-        requests, name = worker.held.requests, worker.pool.model.name
-        if expired := sum(fail_late(request) for request in requests if request.deadline <= now):
-            logger.warning("model %s: worker %d has not answered %d requests in time", name, worker.pid, expired)
-        limit, seconds = worker.pool.settings.predict_timeout, now - worker.sent_at
-        if seconds < limit or worker.state is WorkerState.STOPPING:
-            return
-        held = requests[worker.held.answered :]
-        for request in held:
-            # Of several, all but one may be innocent: they are tried once more, one by one, when the worker has ended.
-            if len(held) == 1 or request.deaths:
-                _fail(
-                    request, PredictTimeout(f"The model has not answered within {limit:g} seconds (predict_timeout).")
-                )
-        self._supervisor.hung(worker, seconds)
-
-
-def _fail(request: Request, error: ServingError) -> None:
-    if not request.future.done():
-        request.future.set_exception(error)
-
-
-def _unanswered(worker: Worker) -> bool:
-    """Whether somebody still waits for what a worker holds."""
-    return worker.held is not None and not all(request.future.done() for request in worker.held.requests)
+            requests[0].fail(PayloadTooLarge(f"The request is too large with its headers: {error}."))

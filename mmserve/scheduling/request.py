@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from mmserve.errors import ModelFailed
+from mmserve.errors import ModelFailed, ServingError
 from mmserve_worker.batch import PartView
 from mmserve_worker.calls import Buffer
 
@@ -67,6 +67,11 @@ class Request:
         self.queued_at = 0.0
         # Workers that died holding this request.
         self.deaths = 0
+
+    def fail(self, error: ServingError) -> None:
+        """Tells its caller, unless that was answered or has gone."""
+        if not self.future.done():
+            self.future.set_exception(error)
 
     def meta(self, *, with_headers: bool) -> bytes:
         """What the worker is told beside the body."""

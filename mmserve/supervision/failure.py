@@ -50,10 +50,13 @@ class Failures:
         # It loads, and dies of its first requests: only an answer says that it serves.
         self._dies_early = False
         self._early_deaths = 0
+        # When a worker could not be had the last time.
+        self._noted_at = 0.0
 
     def note(self, error: ServingError, traceback: str, now: float) -> LoadFailure:
         """A worker could not be had."""
         earlier = self.last
+        self._noted_at = now
         if earlier is not None and now < earlier.retry_at:
             # Another worker of those that were started together.
             attempts, retry_at = earlier.attempts, earlier.retry_at
@@ -76,15 +79,23 @@ class Failures:
         if not self._dies_early:
             self.last = None
 
-    def answered(self) -> None:
-        self.last = None
+    def answered(self, asked_at: float) -> None:
+        """A worker that was asked for then has answered something.
+
+        One that has been there for longer says nothing of those that fail to load beside it.
+        """
         self._early_deaths = 0
+        if self._dies_early or asked_at >= self._noted_at:
+            self.last = None
         self._dies_early = False
 
     def died_early(self, *, with_request: bool) -> bool:
-        """A worker died before it had answered anything. Says whether that makes a crash loop."""
+        """A worker died before it had answered anything. Says whether that makes a crash loop.
+
+        While a crash loop is tried again, one death decides.
+        """
         self._early_deaths += _WITH_REQUEST if with_request else _WITHOUT_REQUEST
-        if self._early_deaths < _CRASH_LOOP:
+        if self._early_deaths < _CRASH_LOOP and not self._dies_early:
             return False
         self._early_deaths = 0
         self._dies_early = True

@@ -30,6 +30,8 @@ logger = logging.getLogger("mmserve.supervision")
 
 # Seconds that a worker has to end after it was asked to.
 _STOP_TIMEOUT = 5.0
+# Characters that are kept of what a model says of its failure, which it may say again and again.
+_LONGEST = 4096
 # Seconds that it has to write its stacks to the log before it is killed.
 _DUMP_TIMEOUT = 1.0
 
@@ -199,8 +201,9 @@ class Lifecycle:
             worker.retiring = True
             worker.stop_reason = "load_failed"
             self.stop(worker)
-            error = ModelFailed(message["type"], f"{message['type']}: {message['message']}")
-            self._owner.load_failed(worker, error, message["traceback"])
+            kind, said = message["type"][:_LONGEST], message["message"][:_LONGEST]
+            error = ModelFailed(kind, f"{kind}: {said}")
+            self._owner.load_failed(worker, error, message["traceback"][-_LONGEST:])
 
     def _note_start(self, worker: Worker) -> None:
         seconds = time.monotonic() - worker.asked_at

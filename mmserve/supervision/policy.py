@@ -18,6 +18,9 @@ Reason = Literal["min_workers", "request", "queue", "idle", "max_workers", "enou
 TARGET_WAIT = 0.05
 # A queue this many batches long is looked at, however short its wait is thought to be (DJL Serving's rule).
 LONG_QUEUE = 2
+# A model that needs a CPU for less than this share of its time waits for something else. Above, it computes: what is
+# missing to 1 is how long it took until its worker ran and its answer was read.
+WAITING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ def scale(sight: Sight, cpus: float) -> Scaling:
 
 def useful(cpu_share: float | None, cpus: float) -> int:
     """Workers of one model that the CPUs can keep busy. One of which nothing is known is thought to need a CPU."""
-    return max(1, math.ceil(cpus / max(1.0 if cpu_share is None else cpu_share, 0.001)))
+    needs = 1.0 if cpu_share is None or cpu_share >= WAITING else max(cpu_share, 0.001)
+    return max(1, math.ceil(cpus / needs))
 
 
 def _needed(sight: Sight) -> int:

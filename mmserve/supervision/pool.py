@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sized
 
 from mmserve.models.model import Content, EffectiveSettings, Model
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision.failure import Failures, LoadFailure
-from mmserve.supervision.policy import Sight
+from mmserve.supervision.policy import WAITING, Sight
 from mmserve.supervision.worker import Worker, WorkerState
 
 # What a start takes until one was measured, in seconds.
@@ -17,9 +18,9 @@ _USUAL_START = 0.025
 _LATEST = 0.2
 # The share of CPU time is measured anew after this many seconds of work.
 _SHARE_EVERY = 0.1
+# Seconds of work from which on it says something.
+_LEAST_BUSY = 0.02
 _ENDING = (WorkerState.STOPPING, WorkerState.DEAD)
-# A model that needs a CPU for less than this share of its time waits for something else.
-_WAITING = 0.5
 
 
 class Pool:
@@ -144,9 +145,10 @@ class Pool:
 
         None as long as that is not known. Looked at only where it makes a difference: it costs 12 us a worker.
         """
-        busy = sum(worker.busy_seconds for worker in self.workers)
-        if busy >= self._share_after or (self._cpu_share is None and busy):
-            used = [worker.cpu_seconds() for worker in self.workers if worker.busy_seconds]
+        now = time.monotonic()
+        busy = sum(worker.busy_seconds + worker.running_for(now) for worker in self.workers)
+        if busy >= self._share_after or (self._cpu_share is None and busy >= _LEAST_BUSY):
+            used = [worker.cpu_seconds() for worker in self.workers if worker.busy_seconds or worker.held is not None]
             known = [seconds for seconds in used if seconds is not None]
             if known and len(known) == len(used):
                 self._cpu_share = min(1.0, sum(known) / busy)
@@ -159,7 +161,7 @@ class Pool:
     def is_waiting(self) -> bool:
         """As `waits`, looked at again."""
         share = self.cpu_share()
-        self.waits = share is not None and share < _WAITING
+        self.waits = share is not None and share < WAITING
         return self.waits
 
     def sources(self) -> Mapping[str, str]:

@@ -60,6 +60,11 @@ class Rounds:
             pool.adopted = True
             self._pools.append(pool)
 
+    def mended(self, pool: Pool) -> None:
+        """Something has gone well: it need not be tried again, unless there is a failure still."""
+        if pool.failure is None:
+            self.failing.discard(pool)
+
     def dismiss(self, pool: Pool) -> None:
         self.failing.discard(pool)
         if pool.adopted:

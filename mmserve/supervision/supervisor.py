@@ -121,8 +121,8 @@ class Supervisor:
         if worker.answered:
             pool.used()
             if not pool.failures.none:
-                pool.failures.answered()
-                self._rounds.failing.discard(pool)
+                pool.failures.answered(worker.asked_at)
+                self._rounds.mended(pool)
         if worker.ended:
             return False
         if worker.retiring:
@@ -201,6 +201,7 @@ class Supervisor:
         pool, now = worker.pool, time.monotonic()
         pool.came_up(now)
         pool.failures.loaded()
+        self._rounds.mended(pool)
         self._rollover.loaded(worker)
         if self.free(worker, now):
             self.events.worker_idle(worker)
@@ -278,6 +279,8 @@ class Supervisor:
 
     def _fail(self, pool: Pool, error: ServingError, traceback: str = "") -> None:
         """Takes note of a failed start. Its requests are told; unless others of the model's workers are there."""
+        if pool.retired:
+            return
         failure = pool.failures.note(error, traceback, time.monotonic())
         self._log.add("model_failed", pool.model.name, str(error), level=logging.ERROR, attempts=failure.attempts)
         self._rounds.failing.add(pool)

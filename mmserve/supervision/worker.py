@@ -8,12 +8,13 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from mmserve.models.model import Content
 from mmserve.supervision import processes
+from mmserve.supervision.growth import Growth
 from mmserve_worker.channel import Channel, Kind
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ class WorkerMemory:
     # Pages of the template's that it has written to, if that was measured, and after how many answers.
     copied: int | None = None
     measured_after: int = -1
-    # What it held when it had first answered something, and how often in a row it was seen to have grown since.
-    reference: int | None = None
-    rises: int = 0
+    growth: Growth = field(default_factory=Growth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,12 @@ class Worker:
         self.held = None
         self.answered += answered
         self.busy_seconds += seconds
-        self.state = WorkerState.IDLE
+        if self.state is not WorkerState.STOPPING:
+            self.state = WorkerState.IDLE
+
+    def running_for(self, now: float) -> float:
+        """Seconds since it was given what it has not answered yet."""
+        return now - self.sent_at if self.state is WorkerState.BUSY else 0.0
 
     def cpu_seconds(self) -> float | None:
         """What it has run or wanted to run since it was loaded, or None if the system does not say."""

@@ -81,6 +81,23 @@ def test_all_who_ask_at_once_for_a_model_that_dies_are_told_so(
     assert starts(server, "crowded") <= 20
 
 
+def test_one_that_dies_again_when_it_is_tried_is_at_fault_for_longer(server: Server, store: Path) -> None:
+    write_coded(store / "again", _DIE)
+    kill_all(server, "again")
+    before = starts(server, "again")
+
+    def tried() -> bool:
+        assert_error(ask(server, "again"), 424, "WorkerDiedException", "SIGSEGV")
+        return starts(server, "again") > before
+
+    wait_until(tried, "another try", deadline=5)
+    # The one request that is let through may take its second try, and no other gets one.
+    for _ in range(_MANY):
+        assert_error(ask(server, "again"), 424, "WorkerDiedException", "SIGSEGV")
+    assert starts(server, "again") <= before + 2
+    assert server.describe("again")["failure"]["attempts"] == 2
+
+
 def test_once_its_file_is_replaced_it_is_served(server: Server, store: Path) -> None:
     write_coded(store / "mended", _DIE)
     kill_all(server, "mended")

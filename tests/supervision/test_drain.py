@@ -58,6 +58,20 @@ def test_a_model_that_hangs_is_unregistered_in_time_and_all_who_wait_are_told(
     assert ask(server, "slow").status_code == 200
 
 
+def test_a_server_with_a_model_that_hangs_ends_in_time_and_all_who_wait_are_told(
+    server: Server, threads: ThreadPoolExecutor
+) -> None:
+    asked = hang(server, threads)
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(DEADLINE) == 0
+    assert _DRAIN_TIMEOUT <= time.monotonic() - began < _DRAIN_TIMEOUT + _SLACK
+    for request in asked:
+        answer = request.result()
+        assert answer.status_code in (503, 504), answer.text
+        assert answer.headers["connection"] == "close"
+
+
 def ask_until_it_ends(server: Server, caller: int) -> dict[str, Response]:
     """What one connection is answered that is asked on and on, until an answer is said to be its last, or until it is
     closed between two requests."""

@@ -89,7 +89,7 @@ def test_an_answer_in_between_means_that_the_model_serves() -> None:
     for _ in range(10):
         assert not failures.died_early(with_request=False)
         assert not failures.died_early(with_request=False)
-        failures.answered()
+        failures.answered(0.0)
 
 
 def test_of_a_model_in_a_crash_loop_only_an_answer_says_that_it_serves() -> None:
@@ -100,17 +100,27 @@ def test_of_a_model_in_a_crash_loop_only_an_answer_says_that_it_serves() -> None
     failures.loaded()
     assert failures.last is not None
     assert failures.note(BROKEN, "", 6.0).attempts == 2
-    failures.answered()
+    failures.answered(6.5)
     assert failures.none
     failures.note(BROKEN, "", 7.0)
     failures.loaded()
     assert failures.none
 
 
-def test_a_crash_loop_is_counted_from_its_beginning_each_time() -> None:
+def test_while_a_crash_loop_is_tried_again_one_death_decides_and_an_answer_forgives_it() -> None:
     failures = Failures()
-    for _ in range(3):
-        assert [failures.died_early(with_request=False) for _ in range(3)] == [False, False, True]
+    assert [failures.died_early(with_request=False) for _ in range(5)] == [False, False, True, True, True]
+    failures.answered(0.0)
+    assert [failures.died_early(with_request=False) for _ in range(3)] == [False, False, True]
+
+
+def test_the_answers_of_a_worker_that_was_there_before_do_not_hide_that_others_fail_to_load() -> None:
+    failures = Failures()
+    failures.note(BROKEN, "", 5.0)
+    failures.answered(4.0)
+    assert failures.last is not None
+    failures.answered(5.5)
+    assert failures.last is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from([BROKEN, FULL]), st.booleans()), max_size=50))

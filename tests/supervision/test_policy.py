@@ -106,9 +106,9 @@ def test_a_model_that_waits_for_something_else_gets_all_that_it_may_have() -> No
     assert scale(sight, CPUS) == Scaling(16, "queue")
 
 
-def test_half_of_a_cpu_for_each_means_twice_the_cpus() -> None:
-    sight = replace(NOTHING, waiting=1000, busy=1, service_time=1.0, cpu_share=0.5)
-    assert scale(sight, CPUS) == Scaling(8, "queue")
+def test_a_quarter_of_a_cpu_for_each_means_four_times_the_cpus() -> None:
+    sight = replace(NOTHING, waiting=1000, busy=1, service_time=1.0, cpu_share=0.25)
+    assert scale(sight, CPUS) == Scaling(16, "queue")
 
 
 def test_a_host_with_a_part_of_a_cpu_runs_one() -> None:

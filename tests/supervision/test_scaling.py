@@ -206,3 +206,28 @@ def test_a_model_with_code_says_that_its_batches_come_from_there(server: Server,
     assert ask(server, "coded").status_code == 200
     described = server.describe("coded")
     assert (described["batchSize"], described["settingsFrom"]["batchSize"]) == (1, "model code")
+
+
+def test_what_the_server_is_told_holds_for_models_that_say_nothing(serve: Callable[..., Server], store: Path) -> None:
+    write_coded(store / "coded")
+    told = {"min_workers": 2, "max_workers": 3, "max_idle_time": 5, "max_memory_mb": 500, "predict_timeout": 7}
+    other = serve(model_store=store, preload=LIGHT, **told)
+    assert ask(other, "coded").status_code == 200
+    wait_until(has_workers(other, "coded", 2), "as many workers as there are to be at least")
+    described = other.describe("coded")
+    names = ["minWorkers", "maxWorkers", "maxIdleSeconds", "maxMemoryMb", "predictTimeout"]
+    assert [described[name] for name in names] == [2, 3, 5, 500, 7]
+    assert {described["settingsFrom"][name] for name in names} == {"server"}
+
+
+def test_a_model_that_waits_for_long_gets_its_workers_before_it_has_answered(
+    server: Server, store: Path, gate: Gate, threads: ThreadPoolExecutor
+) -> None:
+    gate.write_model(store / "long", "maxWorkers=4\n")
+    names = [f"n{number}" for number in range(8)]
+    asked = [threads.submit(ask, server, "long", name) for name in names]
+    try:
+        wait_until(lambda: sum(map(gate.holds, names)) == 4, "four workers at work", deadline=2)
+    finally:
+        gate.let(*names)
+    assert [request.result().text for request in asked] == names

@@ -27,6 +27,8 @@ logger = logging.getLogger("mmserve.worker")
 # Far above any other process's, so that the kernel ends a worker before the front or the host's own services.
 _OOM_SCORE = 800
 _JSON = "application/json"
+# Characters that are told of why a model does not load, to the front and to the log.
+_LONGEST = 4096
 
 
 def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
@@ -105,14 +107,15 @@ class Worker:
         try:
             self._models[frame.model_key] = handlers.load(spec)
         except (Exception, SystemExit) as error:
-            logger.exception("model %s does not load", spec.name)
+            trace = traceback.format_exc()[-_LONGEST:]
+            logger.error("model %s does not load\n%s", spec.name, trace)
             self._send_json(
                 Kind.LOAD_FAILED,
                 frame.model_key,
                 {
                     "type": error.error_type if isinstance(error, CallError) else type(error).__name__,
-                    "message": str(error),
-                    "traceback": traceback.format_exc(),
+                    "message": str(error)[:_LONGEST],
+                    "traceback": trace,
                 },
             )
             return
