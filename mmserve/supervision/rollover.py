@@ -3,6 +3,8 @@
     source changed ──► the same at the next look ──► unpacked ──► one worker with it ──► loaded: takes over
                                                         └──────────────┴──► fails: what runs goes on
 
+From then on the others are replaced one by one, each as there is room for it. What does not load is not tried again
+until it changes; a trial that ended in any other way may have been killed by anything and is tried again later.
 Only models that have workers are looked at; a sleeping one reads its source when it wakes.
 """
 
@@ -10,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from mmserve.errors import ServingError
 from mmserve.models.content import fingerprint
@@ -18,31 +22,67 @@ from mmserve.models.model import Content, Fingerprint
 from mmserve.observability.events import EventLog
 from mmserve.supervision.lifecycle import Lifecycle
 from mmserve.supervision.pool import Pool
-from mmserve.supervision.worker import Worker
+from mmserve.supervision.room import Room
+from mmserve.supervision.worker import Worker, WorkerState
 
 logger = logging.getLogger("mmserve.supervision")
 
 # Sources looked at before the other work of the thread pool is let in between.
 _AT_ONCE = 500
+# Seconds between two looks at replacements that have come to a halt.
+_ROUND = 1.0
+# Who operates the server is told of a replacement for which there was no room so many times in a row.
+_TELL = 5
+# Seconds until newer files are tried again whose trial has ended for a reason of which they say nothing.
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 5.0, 300.0
+# More than it takes to the longest back-off.
+_MOST_DOUBLINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Postponed:
+    """Newer files that are not tried again before `retry_at` (monotonic)."""
+
+    seen: Fingerprint
+    attempts: int
+    retry_at: float
 
 
 class Rollover:
-    """Looks every `interval` seconds. `reconcile` is told of a pool whose settings have changed with its files."""
+    """Looks every `interval` seconds. `reconcile` is told of a pool whose settings have changed with its files, and
+    each worker waits for its `room`."""
 
     def __init__(
-        self, lifecycle: Lifecycle, log: EventLog, reconcile: Callable[[Pool], None], *, interval: float
+        self,
+        lifecycle: Lifecycle,
+        log: EventLog,
+        reconcile: Callable[[Pool], None],
+        room: Room,
+        *,
+        interval: float,
     ) -> None:
         self._lifecycle = lifecycle
         self._log = log
         self._reconcile = reconcile
+        self._room = room
         self._interval = interval
         # What was seen of a source that had changed: it may still be being written.
         self._seen: dict[Pool, Fingerprint] = {}
         # What did not load.
         self._rejected: dict[Pool, Fingerprint] = {}
+        self._postponed: dict[Pool, _Postponed] = {}
+        # Those of which a worker is still to be replaced, and how often in a row there was no room for the new one.
+        self._under_way: dict[Pool, int] = {}
+        self._stopped = False
 
     async def run(self, pools: Callable[[], Iterable[Pool]]) -> None:
-        """Looks for as long as the server runs."""
+        """Looks for as long as the server runs, and goes on with what was found also while a store does not answer."""
+        try:
+            await asyncio.gather(self._look_on(pools), self._go_round())
+        finally:
+            self._stopped = True
+
+    async def _look_on(self, pools: Callable[[], Iterable[Pool]]) -> None:
         while True:
             await asyncio.sleep(self._interval)
             watched = [pool for pool in pools() if pool.ready and pool.candidate is None]
@@ -54,29 +94,75 @@ class Rollover:
                 except Exception:  # whatever it was, the next look is due
                     logger.exception("looking for newer files has failed")
 
+    async def _go_round(self) -> None:
+        while True:
+            await asyncio.sleep(_ROUND)
+            for pool in list(self._under_way):
+                try:
+                    self.go_on(pool)
+                except Exception:  # whatever it was, the others are to be replaced too
+                    logger.exception("model %s: its replacement has failed", pool.model.name)
+
     def forget(self, pool: Pool) -> None:
         self._seen.pop(pool, None)
         self._rejected.pop(pool, None)
+        self._postponed.pop(pool, None)
+        self._under_way.pop(pool, None)
 
     def loaded(self, worker: Worker) -> None:
         """A worker is ready: if it is the one with the newer files, these are the model's from now on."""
         pool = worker.pool
         if worker.is_trial:
             pool.model.content, pool.candidate = pool.candidate, None
+            self._postponed.pop(pool, None)
             pool.refresh_settings()
-            older = pool.outdated
-            self._log.add("model_replaced", pool.model.name, "newer files", level=logging.INFO, workers=len(older))
-            for _ in older[1:]:
-                self._start(pool)
+            older = len(pool.outdated)
+            self._log.add("model_replaced", pool.model.name, "newer files", level=logging.INFO, workers=older)
             self._reconcile(pool)
-        if pool.outdated and not worker.is_outdated:
-            self._lifecycle.retire(pool.outdated[0], "new_version")
+        outdated = pool.outdated
+        if not outdated or pool.retired:
+            return
+        self._under_way.setdefault(pool, 0)
+        if not worker.is_outdated and not worker.retiring:
+            self._lifecycle.retire(outdated[0], "new_version")
+        self.go_on(pool)
 
-    def failed(self, worker: Worker, reason: str) -> None:
-        """The worker with the newer files does not serve; those that do are not touched."""
+    def failed(self, worker: Worker, reason: str, *, for_good: bool = False) -> None:
+        """The worker with the newer files does not serve; those that do are not touched.
+
+        Only if these files themselves do not load, that is `for_good`.
+        """
         content, worker.pool.candidate = worker.pool.candidate, None
         assert content is not None
-        self._reject(worker.pool, content.fingerprint, reason)
+        if for_good:
+            self._reject(worker.pool, content.fingerprint, reason)
+        else:
+            self._postpone(worker.pool, content.fingerprint, reason)
+
+    def go_on(self, pool: Pool, *, has_room: bool = False) -> bool:
+        """Starts the next worker of a replacement, unless there is one on its way. Says whether it did.
+
+        With `has_room` it need not ask for that any more.
+        """
+        if pool not in self._under_way or self._stopped:
+            return False
+        now = time.monotonic()
+        candidate, outdated = pool.candidate, pool.outdated
+        if candidate is not None and not pool.ready and not any(worker.is_trial for worker in pool.workers):
+            # Those beside which it was to be tried have gone: whoever comes next reads the source anyway.
+            candidate = pool.candidate = None
+        if candidate is None and not outdated:
+            del self._under_way[pool]
+            return False
+        if any(worker.is_trial or _is_next(worker) for worker in pool.workers):
+            return False
+        if candidate is None and pool.failures.blocks(now):
+            return False
+        if not (has_room or self._room.make(pool, now)):
+            self._make_way(pool, outdated)
+            return False
+        self._under_way[pool] = 0
+        return self._start(pool)
 
     async def _look(self, pools: list[Pool]) -> None:
         found = await asyncio.to_thread(lambda: [fingerprint(pool.model.source) for pool in pools])
@@ -84,6 +170,8 @@ class Rollover:
             content = pool.model.content
             if not now or content is None or now in (content.fingerprint, self._rejected.get(pool)):
                 self._seen.pop(pool, None)
+            elif self._is_postponed(pool, now):
+                continue
             elif self._seen.get(pool) != now:
                 self._seen[pool] = now
             else:
@@ -104,16 +192,60 @@ class Rollover:
             pool.model.content = new
             return
         pool.candidate = new
-        self._start(pool, new)
+        self._under_way[pool] = 0
+        self.go_on(pool)
 
-    def _start(self, pool: Pool, content: Content | None = None) -> None:
+    def _start(self, pool: Pool) -> bool:
         try:
-            self._lifecycle.start(pool, "new_version", content or pool.model.content)
+            self._lifecycle.start(pool, "new_version", pool.candidate or pool.model.content)
         except OSError as error:
-            if content is not None:
-                pool.candidate = None
-                self._reject(pool, content.fingerprint, f"no channel for a worker: {error.strerror}")
+            reason = f"no channel for a worker: {error.strerror}"
+            candidate, pool.candidate = pool.candidate, None
+            if candidate is not None:
+                self._postpone(pool, candidate.fingerprint, reason)
+            else:
+                logger.warning("model %s: %s; older workers stay until there is one", pool.model.name, reason)
+            return False
+        return True
+
+    def _make_way(self, pool: Pool, outdated: list[Worker]) -> None:
+        """There is no room for one more beside those that run: one of them goes first, but never the last."""
+        refused = self._under_way[pool] = self._under_way[pool] + 1
+        if refused == _TELL:
+            logger.warning("model %s: its newer files wait. %s", pool.model.name, self._room.shortage_of(pool))
+        if pool.ready < 2 or any(map(_is_going, pool.workers)):
+            return
+        if outdated:
+            self._lifecycle.retire(outdated[0], "new_version")
+        elif refused == 1 and pool.idle:
+            # One is enough to try with. If others take its place in memory, no second one is given away.
+            self._lifecycle.retire(pool.idle[0], "new_version")
 
     def _reject(self, pool: Pool, seen: Fingerprint, reason: str) -> None:
+        if pool.retired:
+            return
         self._rejected[pool] = seen
         self._log.add("replacement_failed", pool.model.name, reason, level=logging.WARNING)
+
+    def _postpone(self, pool: Pool, seen: Fingerprint, reason: str) -> None:
+        if pool.retired:
+            return
+        before = self._postponed.get(pool)
+        attempts = before.attempts + 1 if before is not None and before.seen == seen else 1
+        seconds = min(_FIRST_BACKOFF * 2 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_BACKOFF)
+        self._postponed[pool] = _Postponed(seen, attempts, time.monotonic() + seconds)
+        reason = f"{reason.rstrip('.')}. It is tried again in {seconds:.0f} s."
+        self._log.add("replacement_failed", pool.model.name, reason, level=logging.WARNING, attempts=attempts)
+
+    def _is_postponed(self, pool: Pool, seen: Fingerprint) -> bool:
+        postponed = self._postponed.get(pool)
+        return postponed is not None and postponed.seen == seen and time.monotonic() < postponed.retry_at
+
+
+def _is_next(worker: Worker) -> bool:
+    """It comes up with the newer files that its model has taken over."""
+    return worker.coming_up and not worker.is_outdated and worker.pool.candidate is None
+
+
+def _is_going(worker: Worker) -> bool:
+    return worker.retiring or worker.state in (WorkerState.STOPPING, WorkerState.DEAD)

@@ -62,7 +62,7 @@ class Supervisor:
             template, prepare, self, account=self.memory, log=log, channel_capacity=channel_capacity
         )
         self._room = Room(self.memory, evict=self._evict, admit=self._admit)
-        self._rollover = Rollover(self.lifecycle, log, self.reconcile, interval=rollover_interval)
+        self._rollover = Rollover(self.lifecycle, log, self.reconcile, self._room, interval=rollover_interval)
         self._events: WorkerEvents | None = None
         self._rounds = Rounds(self.lifecycle, self._room, self.memory, log, reconcile=self.reconcile, fail=self._fail)
         self._tasks: list[asyncio.Task[None]] = []
@@ -202,8 +202,9 @@ class Supervisor:
         pool.came_up(now)
         pool.failures.loaded()
         self._rounds.mended(pool)
+        free = self.free(worker, now)
         self._rollover.loaded(worker)
-        if self.free(worker, now):
+        if free and worker.state is WorkerState.IDLE:
             self.events.worker_idle(worker)
         if pool.waiting:
             # Until now there was one worker to try the model with.
@@ -212,7 +213,7 @@ class Supervisor:
 
     def load_failed(self, worker: Worker, error: ServingError, traceback: str) -> None:
         if worker.is_trial:
-            self._rollover.failed(worker, str(error))
+            self._rollover.failed(worker, str(error), for_good=True)
         else:
             self._fail(worker.pool, error, traceback)
 
@@ -247,7 +248,7 @@ class Supervisor:
     def _admit(self, pool: Pool) -> None:
         """There is room for one more worker of a pool that has waited for it; it may not be needed any more."""
         now = time.monotonic()
-        if pool.retired or self._stopping or pool.failures.blocks(now):
+        if pool.retired or self._stopping or self._rollover.go_on(pool, has_room=True) or pool.failures.blocks(now):
             return
         scaling = policy.scale(pool.sight(now), self.cpus)
         missing = scaling.workers - len(pool.serving)
