@@ -12,7 +12,7 @@ from mmserve.models.model import Model
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision.eviction import IdleWorkers
 from mmserve.supervision.limits import Limits
-from mmserve.supervision.memory import Look, MemoryAccount
+from mmserve.supervision.memory import MemoryAccount
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.worker import Worker, WorkerState
 from mmserve_worker.channel import Channel
@@ -97,6 +97,10 @@ class SimulatedHost(Limits):
 class SimulatedMemory(MemoryAccount):
     """Knows what a worker holds once it has loaded its model, no sooner. The front and the template hold nothing."""
 
+    def __init__(self, limits: Limits, budget: int) -> None:
+        super().__init__(limits, budget)
+        self._base = 0
+
     def add(self, worker: Worker) -> None:
         super().add(worker)
         # Nobody looks at the processes in turn.
@@ -104,7 +108,7 @@ class SimulatedMemory(MemoryAccount):
 
     def loaded(self, worker: Worker) -> None:
         assert isinstance(worker, SimulatedWorker)
-        self._seen(Look(worker, worker.pid, False, worker.pool.profile.memory - self._copied))
+        self._loaded(worker, worker.pool.profile.memory - self._copied)
 
 
 class LeastRecentlyUsed(IdleWorkers[Worker]):

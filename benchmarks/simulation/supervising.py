@@ -108,9 +108,7 @@ class Supervisor:
             return False
         pool.idle.append(worker)
         worker.idle_since = now
-        self._room.idle.add(worker, now, pool.interval)
-        if self._room.crowded:
-            self._room.free(now)
+        self._room.became_idle(worker, now)
         return True
 
     def kill(self, worker: SimulatedWorker) -> None:
@@ -166,6 +164,8 @@ class Supervisor:
             self.dispatcher.worker_idle(worker)
         if pool.waiting:
             self.reconcile(pool)
+        self._room.free(now)
+        self._room.serve()
 
     def _shrink(self, pool: SimulatedPool, surplus: int, reason: str) -> None:
         order = [*pool.idle, *(worker for worker in pool.serving if worker not in pool.idle)]
@@ -232,7 +232,7 @@ class Supervisor:
             self.reconcile(pool)
         for short in self._room.impatient(now):
             assert isinstance(short, SimulatedPool)
-            if not short.serving:
+            if len(short.serving) < max(1, short.settings.min_workers):
                 self._fail(short, NoMemory(self._room.shortage_of(short)))
         self._room.free(now)
         self._room.serve()

@@ -4,8 +4,9 @@
                      + pages of the template's that it has copied     (dear: 2.6 ms, so measured now and then)
 
 The second part is alike in all workers, so what was measured of some is believed of the others. A worker that was not
-measured yet is thought to hold what its model's last one did, or what workers hold on average. Nothing is guessed from
-the size of files. The budget is for all that this server runs, and besides, the host is left some memory.
+measured yet is thought to hold what its model's last one did, or what workers hold on average; but where that may be
+too little, workers of models that were never loaded come up one by one. Nothing is guessed from the size of files. The
+budget is for all that this server runs, and besides, the host is left some memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from mmserve.supervision import processes
@@ -26,14 +28,17 @@ MIB = 1024 * 1024
 _RESERVE = 0.05
 # Bytes that a worker copies of the template's, until that was measured: scikit-learn's own predict and the interpreter.
 _USUAL_COPIED = 5 * MIB
+# Bytes that the template is resident with, until one was looked at: scikit-learn and what it imports.
+_USUAL_TEMPLATE = 100 * MIB
+# Bytes that a worker of a model that was never loaded may turn out to hold, until others were seen. And how much of the
+# largest counts after one more was: after fifty small ones, nobody expects a large one.
+_LARGE, _FADING = 64 * MIB, 0.95
 # Looked at in one second: 2 ms and 2.6 ms, together half a per cent of a core, however many workers there are.
 _LOOKS, _MEASUREMENTS = 200, 1
 # How much the latest measurement counts for those that were not measured.
 _LATEST = 0.1
-# A worker leaks that is seen to grow so many times in a row, by this many bytes each time, until it has grown by as
-# much as it held at first and by more than any cache would.
-_RISES, _RISE = 5, 256 * 1024
-_LEAKED = 64 * MIB
+_READY = (WorkerState.IDLE, WorkerState.BUSY)
+_ENDING = (WorkerState.STOPPING, WorkerState.DEAD)
 
 
 class Look(NamedTuple):
@@ -55,13 +60,20 @@ class MemoryAccount:
         self._reserve = int(limits.memory * _RESERVE)
         self._workers = 0
         self._leaving = 0
-        self._base = 0
+        self._template = _USUAL_TEMPLATE
+        self._base = (processes.own(os.getpid()) or 0) + self._template
         self._copied = _USUAL_COPIED
-        # What a worker holds when it has loaded, on average of late.
+        # What a worker holds when it has loaded: on average of late, and at most.
         self._usual = _USUAL_COPIED
+        self._largest = _LARGE
         self._rotation: deque[Worker] = deque()
+        # Those that have not loaded yet; and of these, those of models that were never loaded.
+        self.coming_up: set[Worker] = set()
+        self._unknown: set[Worker] = set()
         # Memory that the host had when it was last asked, less what was started since.
         self._host_room = limits.available_memory() - self._reserve
+        # Of its own: in threads that others use as well, a store that hangs would keep it waiting.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="memory")
 
     @property
     def used(self) -> int:
@@ -75,6 +87,14 @@ class MemoryAccount:
         """Whether so much can be taken now."""
         return self.used + needed <= self.budget and needed <= self._host_room
 
+    def admits(self, pool: Pool) -> bool:
+        """Whether one more worker of a model may be started now."""
+        if not self.fits(self.estimate(pool)):
+            return False
+        # A burst of models that were never loaded was admitted on a guess, and exceeded the budget by half.
+        unknown = len(self._unknown)
+        return pool.worker_memory is not None or not unknown or self.fits((unknown + 1) * self._largest)
+
     def shortage(self, needed: int) -> int:
         """Bytes that have to be freed, beyond what is about to be, before so much can be taken; none if negative."""
         return max(self.used + needed - self.budget, needed - self._host_room) - self._leaving
@@ -84,23 +104,26 @@ class MemoryAccount:
         self._set(worker, self.estimate(worker.pool))
         self._host_room -= worker.memory.held
         self._rotation.append(worker)
+        self.coming_up.add(worker)
+        if worker.pool.worker_memory is None:
+            self._unknown.add(worker)
 
     def forked(self, worker: Worker) -> None:
         worker.memory.resident_at_fork = processes.resident(worker.pid) or 0
 
     def loaded(self, worker: Worker) -> None:
-        resident = processes.resident(worker.pid)
-        if resident is not None:
-            self._seen(Look(worker, worker.pid, False, resident))
+        self._loaded(worker, processes.resident(worker.pid))
 
     def leaving(self, worker: Worker) -> None:
         """The worker has been told to end."""
+        self._came_up(worker)
         if worker.state is not WorkerState.DEAD and not worker.leaving:
             worker.leaving = True
             self._leaving += worker.memory.held
 
     def remove(self, worker: Worker) -> None:
         """The worker has ended."""
+        self._came_up(worker)
         if worker.leaving:
             self._leaving -= worker.memory.held
         self._workers -= worker.memory.held
@@ -109,14 +132,33 @@ class MemoryAccount:
 
     async def look(self, template: int) -> list[Worker]:
         """Looks at some of the workers, once a second, in a thread. Returns those that were seen."""
-        looks = self._next()
-        base, seen = await asyncio.to_thread(_look, template, looks)
-        self._base = base
+        loop = asyncio.get_running_loop()
+        front, resident, seen = await loop.run_in_executor(self._thread, _look, template, self._next())
+        # While none is ready, one comes up that will hold what the last one did.
+        self._template = resident or self._template
+        self._base = front + self._template
         self._host_room = self._limits.available_memory() - self._reserve
-        alive = [look for look in seen if look.worker.state is not WorkerState.DEAD and look.resident is not None]
+        # One that is ending gives back what it holds, which says nothing of the next.
+        alive = [look for look in seen if look.worker.state not in _ENDING and look.resident]
         for look in alive:
             self._seen(look)
         return [look.worker for look in alive]
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _came_up(self, worker: Worker) -> None:
+        self.coming_up.discard(worker)
+        self._unknown.discard(worker)
+
+    def _loaded(self, worker: Worker, resident: int | None) -> None:
+        self._came_up(worker)
+        if not resident:
+            return
+        self._seen(Look(worker, worker.pid, False, resident))
+        held = worker.memory.held
+        self._usual += int(_LATEST * (held - self._usual))
+        self._largest = max(held, int(_FADING * self._largest))
 
     def _next(self) -> list[Look]:
         """Every worker in turn; measured are those first that have answered most since they were."""
@@ -143,13 +185,13 @@ class MemoryAccount:
             memory.copied = max(0, look.private - grown)
             self._copied += int(_LATEST * (memory.copied - self._copied))
         held = grown + (self._copied if memory.copied is None else memory.copied)
-        if worker.answered:
-            memory.rises = memory.rises + 1 if held >= memory.held + _RISE else 0
-            memory.reference = memory.reference or held
+        if worker.state in _READY:
+            memory.growth.seen(held, worker.answered)
+            worker.pool.worker_memory = held
+        else:
+            # It has yet to take what is kept for it.
+            held = max(held, memory.held)
         self._set(worker, held)
-        worker.pool.worker_memory = held
-        if not worker.answered:
-            self._usual += int(_LATEST * (held - self._usual))
 
     def _set(self, worker: Worker, held: int) -> None:
         change = held - worker.memory.held
@@ -159,20 +201,17 @@ class MemoryAccount:
             self._leaving += change
 
 
-def leaks(worker: Worker) -> bool:
-    """Whether the worker grows and grows."""
-    memory = worker.memory
-    if memory.rises < _RISES or memory.reference is None:
-        return False
-    return memory.held - memory.reference > max(_LEAKED, memory.reference)
-
-
-def _look(template: int, looks: Sequence[Look]) -> tuple[int, list[Look]]:
+def _look(template: int, looks: Sequence[Look]) -> tuple[int, int, list[Look]]:
     """Blocks. What the front and the template hold, and what was seen of the workers."""
-    base = (processes.private(os.getpid()) or 0) + ((processes.resident(template) or 0) if template else 0)
-    return base, [
-        look._replace(
-            resident=processes.resident(look.pid), private=processes.private(look.pid) if look.measure else None
-        )
-        for look in looks
-    ]
+    front = processes.own(os.getpid()) or 0
+    resident = (processes.resident(template) or 0) if template else 0
+    return (
+        front,
+        resident,
+        [
+            look._replace(
+                resident=processes.resident(look.pid), private=processes.private(look.pid) if look.measure else None
+            )
+            for look in looks
+        ],
+    )

@@ -1,21 +1,42 @@
 """Room in memory for one more worker: who is evicted for it, and who waits until it is there.
 
-Those that wait are served in their order. A worker is never evicted that is in use, that its model's `minWorkers` or
-`pinned` keeps, or for whose model requests wait. Memory counts as free when the process that held it has ended.
+Those whose model has no worker are served first, then the others, each in their order. Whoever waits for more than can
+be had is waited for by nobody, and nobody is evicted for it. A worker is never evicted that is in use, that its model's
+`minWorkers` or `pinned` keeps, or for whose model requests wait. Memory counts as free when the process that held it
+has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from mmserve.supervision.eviction import IdleWorkers, Victim
 from mmserve.supervision.memory import MIB, MemoryAccount
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.worker import Worker, WorkerState
 
-# Seconds that a model waits for workers to become idle that could be evicted. Most batches take milliseconds; if there
-# is no room after this long, there is none.
+# Seconds that a model waits for workers to become idle that could be evicted, or for the line to move. Most batches
+# take milliseconds; if there is no room after this long, there is none.
 PATIENCE = 1.0
+# Seconds that it waits at most, however much the line moves, and however many workers come up that may be evicted then.
+_LONGEST = 10.0
+# Who waits is looked at until so many were found that there is not enough for.
+_TRIED = 10
+# Seconds after which those are looked at again that could not be evicted.
+_RECALL = 1.0
+
+
+@dataclass(slots=True)
+class _Wait:
+    """A model's place in the line."""
+
+    since: float
+    # It has no worker.
+    first: bool
+    # Enough is there or may be evicted, for this one and those before it.
+    hopeful: bool = True
 
 
 class Room:
@@ -32,46 +53,90 @@ class Room:
         self.idle: IdleWorkers[Worker] = IdleWorkers()
         self._evict = evict
         self._admit = admit
-        # Since when they wait, in their order.
-        self._waiting: dict[Pool, float] = {}
-
-    @property
-    def crowded(self) -> bool:
-        """Somebody waits."""
-        return bool(self._waiting)
+        self._waiting: dict[Pool, _Wait] = {}
+        # Somebody was admitted; and when that, or a worker that comes up, was last seen.
+        self._moved = False
+        self._moved_at = 0.0
+        # Bytes that have to become idle before it is worth it to look again, and that have since the last look.
+        self._lacking = 0
+        self._gained = 0
+        self._recalled_at = 0.0
 
     def make(self, pool: Pool, now: float) -> bool:
         """Whether one more worker may start now. If not, the pool waits, and others are evicted for it."""
-        if not self._waiting and self.account.fits(self.account.estimate(pool)):
+        first = not pool.serving
+        wait = self._waiting.get(pool)
+        if wait is not None:
+            wait.first = first
+            return False
+        if not self._preceded(first) and self.account.admits(pool):
             return True
-        self._waiting.setdefault(pool, now)
+        self._waiting[pool] = _Wait(now, first)
         self.free(now)
         return False
 
+    def became_idle(self, worker: Worker, now: float) -> None:
+        """A worker has finished what it held, and may perhaps go."""
+        self.idle.add(worker, now, worker.pool.interval)
+        if self._lacking and _may_go(worker):
+            self._gained += worker.memory.held
+            # Not for each: this is on the way of every answer, and there may be many that wait and that are idle.
+            if self._gained >= self._lacking:
+                self.free(now)
+
     def free(self, now: float) -> None:
         """Evicts who has to go for those that wait, or because what runs has grown beyond the budget."""
-        needed = sum(map(self.account.estimate, self._waiting))
-        while self.account.shortage(needed) > 0:
-            victim = self.idle.victim(now, _may_go)
-            if victim is None:
-                return
-            self._evict(victim.worker, self._reason(victim))
+        self._lacking = self._gained = 0
+        if now - self._recalled_at >= _RECALL:
+            self._recalled_at = now
+            self.idle.recall()
+        self._evict_for(None, self.account.shortage(0), now)
+        needed = tried = 0
+        soon: int | None = None
+        for pool, wait in self._line():
+            wait.hopeful = tried < _TRIED
+            if not wait.hopeful:
+                continue
+            estimate = self.account.estimate(pool)
+            shortage = self.account.shortage(needed + estimate)
+            if shortage > 0:
+                idle = self._sum(self.idle.evictable(_may_go), shortage)
+                if idle < shortage:
+                    tried += 1
+                    soon = self._sum(self._soon()) if soon is None else soon
+                    # For a model without any worker, each that becomes idle goes, as long as they will be enough.
+                    wait.hopeful = wait.first and idle + soon >= shortage
+                    lacking = 1 if wait.hopeful else shortage - idle
+                    self._lacking = min(self._lacking or lacking, lacking)
+                if wait.hopeful:
+                    self._evict_for(pool, shortage, now)
+            if wait.hopeful:
+                needed += estimate
 
     def serve(self) -> None:
         """Lets those in that there is room for now."""
-        while self._waiting:
-            pool = next(iter(self._waiting))
-            if not self.account.fits(self.account.estimate(pool)):
+        for pool, wait in self._line():
+            if pool not in self._waiting:
+                continue
+            if self.account.admits(pool):
+                del self._waiting[pool]
+                self._moved = True
+                self._admit(pool)
+            elif wait.hopeful:
                 return
-            del self._waiting[pool]
-            self._admit(pool)
 
     def leave(self, pool: Pool) -> None:
         self._waiting.pop(pool, None)
 
     def impatient(self, now: float) -> list[Pool]:
         """Those that have waited for too long; they wait no more."""
-        late = [pool for pool, since in self._waiting.items() if now - since > PATIENCE]
+        if self._moved or self.account.coming_up:
+            self._moved, self._moved_at = False, now
+        for pool, wait in self._waiting.items():
+            if wait.hopeful and self.account.fits(self.account.estimate(pool)):
+                # It does not wait for memory, but until it is known what others hold that are loading.
+                wait.since = now
+        late = [pool for pool, wait in self._waiting.items() if self._is_late(wait, now)]
         for pool in late:
             del self._waiting[pool]
         return late
@@ -80,25 +145,59 @@ class Room:
         """Why there is no room, for those who are told."""
         account = self.account
         return (
-            f"No memory for a worker of model {pool.model.name}: it needs about {account.estimate(pool) / MIB:.0f} "
-            f"MiB, {account.used / MIB:.0f} of {account.budget / MIB:.0f} MiB are in use, and no other worker is "
-            "idle and may be evicted."
+            f"No memory for one more worker of model {pool.model.name}: it needs about "
+            f"{account.estimate(pool) / MIB:.0f} MiB, {account.used / MIB:.0f} of {account.budget / MIB:.0f} MiB are "
+            "in use, and not enough of that by workers that are idle and may be evicted."
         )
 
-    def _reason(self, victim: Victim[Worker]) -> str:
+    def _is_late(self, wait: _Wait, now: float) -> bool:
+        since = max(wait.since, self._moved_at) if wait.hopeful else wait.since
+        return now - since > PATIENCE or now - wait.since > _LONGEST
+
+    def _line(self) -> list[tuple[Pool, _Wait]]:
+        """Who waits, in the order in which they are served."""
+        return sorted(self._waiting.items(), key=lambda item: not item[1].first)
+
+    def _preceded(self, first: bool) -> bool:
+        """Whether somebody waits who goes before one that comes now."""
+        return any(wait.hopeful and wait.first >= first for wait in self._waiting.values())
+
+    def _soon(self) -> Iterable[Worker]:
+        """Those that may go when they have finished what they do."""
+        for worker in [*self.idle, *self.account.coming_up]:
+            if worker.state is not WorkerState.IDLE and not worker.retiring and not _is_kept(worker):
+                yield worker
+
+    def _sum(self, workers: Iterable[Worker], enough: float = math.inf) -> int:
+        """Bytes that they hold, or as much as is enough of them."""
+        held = 0
+        for worker in workers:
+            held += worker.memory.held
+            if held >= enough:
+                break
+        return held
+
+    def _evict_for(self, pool: Pool | None, shortage: int, now: float) -> None:
+        """Evicts one after the other. `pool` is the one in whose favour."""
+        while shortage > 0 and (victim := self.idle.victim(now, _may_go)) is not None:
+            shortage -= victim.worker.memory.held
+            self._evict(victim.worker, self._reason(victim, pool))
+
+    def _reason(self, victim: Victim[Worker], pool: Pool | None) -> str:
         account = self.account
         why = f"least recently used, idle for {victim.idle:.1f} s"
         if victim.interval is not None and victim.interval > victim.idle:
             why = f"comes back every {victim.interval:.1f} s, which is longer than any other was idle"
-        whom = f"; for {next(iter(self._waiting)).model.name}" if self._waiting else ""
+        whom = f"; for {pool.model.name}" if pool is not None else ""
         return f"{why}{whom}; {account.used / MIB:.0f} of {account.budget / MIB:.0f} MiB in use"
 
 
 def _may_go(worker: Worker) -> bool:
+    return worker.state is WorkerState.IDLE and not worker.pool.waiting and not _is_kept(worker)
+
+
+def _is_kept(worker: Worker) -> bool:
     pool = worker.pool
-    return (
-        worker.state is WorkerState.IDLE
-        and not pool.settings.pinned
-        and not pool.waiting
-        and len(pool.serving) > pool.settings.min_workers
-    )
+    least = pool.settings.min_workers
+    # What is cheap first: most are kept for that.
+    return pool.settings.pinned or len(pool.workers) <= least or len(pool.serving) <= least

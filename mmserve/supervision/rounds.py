@@ -14,7 +14,7 @@ from collections.abc import Callable
 from mmserve.errors import ModelFailed, NoMemory, ServingError
 from mmserve.observability.events import EventLog
 from mmserve.supervision.lifecycle import Lifecycle
-from mmserve.supervision.memory import MemoryAccount, leaks
+from mmserve.supervision.memory import MIB, MemoryAccount
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.room import Room
 from mmserve.supervision.worker import Worker, WorkerState
@@ -23,6 +23,8 @@ logger = logging.getLogger("mmserve.supervision")
 
 # Seconds between two rounds.
 _ROUND = 1.0
+# Between two looks whether there is another template, of which nothing is known.
+_SOON = 0.1
 # Pools that are reconciled in each although nothing is known to have happened to them.
 _POOLS_IN_TURN = 100
 
@@ -50,6 +52,8 @@ class Rounds:
         self._pools: deque[Pool] = deque()
         # Those that were tried and have failed, and may have to be tried again without a request for it.
         self.failing: set[Pool] = set()
+        # Those of which it was said that their `max_memory` is too little, and how much that is.
+        self._told: dict[Pool, int] = {}
 
     @property
     def pools(self) -> list[Pool]:
@@ -67,6 +71,7 @@ class Rounds:
 
     def dismiss(self, pool: Pool) -> None:
         self.failing.discard(pool)
+        self._told.pop(pool, None)
         if pool.adopted:
             pool.adopted = False
             self._pools.remove(pool)
@@ -75,11 +80,15 @@ class Rounds:
         """Goes round for as long as the server runs. `template` gives the template's pid."""
         while True:
             try:
-                seen = await self._account.look(template())
+                known = template()
+                seen = await self._account.look(known)
                 self._go(time.monotonic(), seen)
             except Exception:  # whatever it was, the next round is due
                 logger.exception("the supervisor's round has failed")
-            await asyncio.sleep(_ROUND)
+            for _ in range(round(_ROUND / _SOON)):
+                await asyncio.sleep(_SOON)
+                if template() not in (0, known):
+                    break
 
     def _go(self, now: float, seen: list[Worker]) -> None:
         for worker in self._lifecycle.workers:
@@ -92,7 +101,7 @@ class Rounds:
         for worker in seen:
             self._check_memory(worker)
         for pool in self._room.impatient(now):
-            if not pool.serving:
+            if len(pool.serving) < max(1, pool.settings.min_workers):
                 self._fail(pool, NoMemory(self._room.shortage_of(pool)))
         self._room.free(now)
         self._room.serve()
@@ -115,16 +124,30 @@ class Rounds:
         """Replaces a worker that has grown too large, between two of its requests."""
         if worker.retiring or worker.state not in (WorkerState.IDLE, WorkerState.BUSY):
             return
-        limit, held = worker.pool.settings.max_memory, worker.memory.held
-        if limit is not None and held > limit:
+        pool, growth, held = worker.pool, worker.memory.growth, worker.memory.held
+        limit = pool.settings.max_memory
+        if limit is not None and growth.first > limit:
+            # Another would hold as much: it would be replaced as well, once a second for ever.
+            self._tell_too_low(pool, limit, growth.first)
+            limit = None
+        if limit is not None and held > limit and worker.answered:
             reason = "max_memory"
-        elif leaks(worker):
+        elif growth.is_leak:
             reason = "leak"
         else:
             return
-        self._log.add("worker_too_large", worker.pool.model.name, reason, level=logging.WARNING, memory=held)
+        self._log.add("worker_too_large", pool.model.name, reason, level=logging.WARNING, memory=held)
         self._lifecycle.retire(worker, reason)
-        self._reconcile(worker.pool)
+        self._reconcile(pool)
+
+    def _tell_too_low(self, pool: Pool, limit: int, held: int) -> None:
+        if self._told.get(pool) != limit:
+            self._told[pool] = limit
+            reason = (
+                f"max_memory_mb is {limit / MIB:.0f}, and a worker holds {held / MIB:.0f} MiB with its model alone: it "
+                "is not replaced for that"
+            )
+            self._log.add("worker_too_large", pool.model.name, reason, level=logging.WARNING, memory=held)
 
 
 def _idle_limit(worker: Worker) -> float:

@@ -130,9 +130,7 @@ class Supervisor:
             return False
         pool.idle.append(worker)
         worker.idle_since = now
-        self._room.idle.add(worker, now, pool.interval)
-        if self._room.crowded:
-            self._room.free(now)
+        self._room.became_idle(worker, now)
         return True
 
     def hung(self, worker: Worker, seconds: float) -> None:
@@ -142,8 +140,9 @@ class Supervisor:
 
     async def restore(self, pools: Iterable[Pool]) -> None:
         """Starts what the models' settings ask for, those in their files included, without a request for them."""
-        for pool in pools:
-            if pool.model.content is None:
+        # First those that are known to be asked for: reading the files of the others takes its time.
+        for pool in sorted(pools, key=lambda pool: not pool.settings.min_workers):
+            if not pool.settings.min_workers and pool.model.content is None:
                 try:
                     pool.model.content = await self.lifecycle.prepare(pool.model)
                 except ServingError as error:
@@ -179,6 +178,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.lifecycle.close()
+        self.memory.close()
         self._template.stop()
 
     # What the lifecycle tells.
@@ -209,6 +209,9 @@ class Supervisor:
         if pool.waiting:
             # Until now there was one worker to try the model with.
             self.reconcile(pool)
+        # What it holds is known now, and may be more than was thought.
+        self._room.free(now)
+        self._room.serve()
         pool.notify()
 
     def load_failed(self, worker: Worker, error: ServingError, traceback: str) -> None:

@@ -12,9 +12,9 @@ from mmserve.models.model import EffectiveSettings, Model
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision import processes
 from mmserve.supervision.limits import Limits
-from mmserve.supervision.memory import MIB, MemoryAccount, leaks
+from mmserve.supervision.memory import MIB, MemoryAccount
 from mmserve.supervision.pool import Pool
-from mmserve.supervision.worker import Worker
+from mmserve.supervision.worker import Worker, WorkerState
 from mmserve_worker.channel import Channel
 
 _DEFAULTS = EffectiveSettings(
@@ -49,6 +49,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     account.add(worker)
     worker.forked(1 << 30, -1)
     account.forked(worker)
+    worker.state = WorkerState.IDLE
 
     def look(*held: float, answers: int = 1) -> list[bool]:
         nonlocal resident
@@ -57,7 +58,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
             resident = _TEMPLATE + int(megabytes * MIB)
             worker.answered += answers
             assert asyncio.run(account.look(0)) == [worker]
-            found.append(leaks(worker))
+            found.append(worker.memory.growth.is_leak)
         return found
 
     yield look

@@ -182,3 +182,24 @@ def test_a_worker_that_grows_too_large_is_replaced_between_two_requests(roomy: S
     assert event["reason"] == "max_memory"
     assert event["memory"] > 30 * MIB
     assert reasons(roomy, "growing", "worker_stopped") == ["max_memory"]
+
+
+def test_more_workers_than_there_is_room_for_are_refused_and_not_waited_for(
+    narrow: Server, write: Write, tmp_path: Path
+) -> None:
+    write("scaled")
+    ask_all(narrow, "scaled")
+    refused = narrow.management.put("/models/scaled", params={"min_worker": "6"}, timeout=5)
+    assert_error(refused, 507, "WlmOutOfMemoryException", "scaled", "MiB")
+    assert keeps_to_its_budget(narrow)
+
+
+def test_a_new_model_with_more_workers_than_there_is_room_for_does_not_take_it(narrow: Server, tmp_path: Path) -> None:
+    directory = write_coded(tmp_path / "several", load=holding(SIZE))
+    parameters = {"url": str(directory), "min_worker": "6"}
+    try:
+        refused = narrow.management.post("/models", params=parameters, timeout=5)
+        assert figure(narrow, "memory_used_bytes") < 1.05 * figure(narrow, "memory_budget_bytes")
+        assert_error(refused, 507, "WlmOutOfMemoryException", "several", "MiB")
+    finally:
+        narrow.management.delete("/models/several")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -125,8 +125,8 @@ class Impatient(IdleWorkers[Worker]):
 
 
 class Ruthless(IdleWorkers[Worker]):
-    def victim(self, now: float, may_go: Callable[[Worker], bool]) -> Victim[Worker] | None:
-        return super().victim(now, lambda worker: True)
+    def evictable(self, may_go: Callable[[Worker], bool]) -> Iterator[Worker]:
+        return super().evictable(lambda worker: True)
 
 
 class Sparing(IdleWorkers[Worker]):
