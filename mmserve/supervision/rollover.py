@@ -34,7 +34,7 @@ _ROUND = 1.0
 # Who operates the server is told of a replacement for which there was no room so many times in a row.
 _TELL = 5
 # Seconds until newer files are tried again whose trial has ended for a reason of which they say nothing.
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 5.0, 300.0
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 2.0, 300.0
 # More than it takes to the longest back-off.
 _MOST_DOUBLINGS = 10
 
