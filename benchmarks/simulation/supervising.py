@@ -164,8 +164,7 @@ class Supervisor:
             self.dispatcher.worker_idle(worker)
         if pool.waiting:
             self.reconcile(pool)
-        self._room.free(now)
-        self._room.serve()
+        self._room.review(now)
 
     def _shrink(self, pool: SimulatedPool, surplus: int, reason: str) -> None:
         order = [*pool.idle, *(worker for worker in pool.serving if worker not in pool.idle)]
@@ -234,8 +233,7 @@ class Supervisor:
             assert isinstance(short, SimulatedPool)
             if len(short.serving) < max(1, short.settings.min_workers):
                 self._fail(short, NoMemory(self._room.shortage_of(short)))
-        self._room.free(now)
-        self._room.serve()
+        self._room.review(now)
         self._clock.after(_ROUND, self._go_round)
 
 

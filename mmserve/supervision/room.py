@@ -35,7 +35,7 @@ class _Wait:
     since: float
     # It has no worker.
     first: bool
-    # Enough is there or may be evicted, for this one and those before it.
+    # What it needs is there or may be evicted, if not now, with those before it.
     hopeful: bool = True
 
 
@@ -94,24 +94,29 @@ class Room:
         needed = tried = 0
         soon: int | None = None
         for pool, wait in self._line():
-            wait.hopeful = tried < _TRIED
-            if not wait.hopeful:
+            if not wait.first and not pool.waiting and len(pool.serving) >= pool.settings.min_workers:
+                # Those that it has were enough meanwhile.
+                del self._waiting[pool]
                 continue
             estimate = self.account.estimate(pool)
             shortage = self.account.shortage(needed + estimate)
-            if shortage > 0:
-                idle = self._sum(self.idle.evictable(_may_go), shortage)
-                if idle < shortage:
-                    tried += 1
-                    soon = self._sum(self._soon()) if soon is None else soon
-                    # For a model without any worker, each that becomes idle goes, as long as they will be enough.
-                    wait.hopeful = wait.first and idle + soon >= shortage
-                    lacking = 1 if wait.hopeful else shortage - idle
-                    self._lacking = min(self._lacking or lacking, lacking)
-                if wait.hopeful:
-                    self._evict_for(pool, shortage, now)
-            if wait.hopeful:
+            idle = self._sum(self.idle.evictable(_others(pool)), shortage) if shortage > 0 else 0
+            wait.hopeful = covered = idle >= shortage
+            if not covered:
+                if soon is None:
+                    soon = self._sum(self._soon())
+                # For a model without any worker, each that becomes idle goes, as long as they will be enough.
+                coming = idle + soon if wait.first else idle
+                covered = coming >= shortage
+                wait.hopeful = coming >= shortage - needed
+                lacking = 1 if covered else shortage - idle
+                self._lacking = min(self._lacking or lacking, lacking)
+                tried += 1
+            if covered:
+                self._evict_for(pool, shortage, now)
                 needed += estimate
+            if tried == _TRIED:
+                return
 
     def serve(self) -> None:
         """Lets those in that there is room for now."""
@@ -124,6 +129,11 @@ class Room:
                 self._admit(pool)
             elif wait.hopeful:
                 return
+
+    def review(self, now: float) -> None:
+        """What is held has been looked at, and may be more or less than was thought."""
+        self.free(now)
+        self.serve()
 
     def leave(self, pool: Pool) -> None:
         self._waiting.pop(pool, None)
@@ -179,7 +189,8 @@ class Room:
 
     def _evict_for(self, pool: Pool | None, shortage: int, now: float) -> None:
         """Evicts one after the other. `pool` is the one in whose favour."""
-        while shortage > 0 and (victim := self.idle.victim(now, _may_go)) is not None:
+        may_go = _may_go if pool is None else _others(pool)
+        while shortage > 0 and (victim := self.idle.victim(now, may_go)) is not None:
             shortage -= victim.worker.memory.held
             self._evict(victim.worker, self._reason(victim, pool))
 
@@ -194,6 +205,11 @@ class Room:
 
 def _may_go(worker: Worker) -> bool:
     return worker.state is WorkerState.IDLE and not worker.pool.waiting and not _is_kept(worker)
+
+
+def _others(pool: Pool) -> Callable[[Worker], bool]:
+    """Those that may go for a model: not its own, which would be started again."""
+    return lambda worker: worker.pool is not pool and _may_go(worker)
 
 
 def _is_kept(worker: Worker) -> bool:

@@ -103,8 +103,7 @@ class Rounds:
         for pool in self._room.impatient(now):
             if len(pool.serving) < max(1, pool.settings.min_workers):
                 self._fail(pool, NoMemory(self._room.shortage_of(pool)))
-        self._room.free(now)
-        self._room.serve()
+        self._room.review(now)
         for _ in range(min(len(self._pools), _POOLS_IN_TURN)):
             self._pools.rotate(-1)
             self._reconcile(self._pools[-1])

@@ -209,9 +209,7 @@ class Supervisor:
         if pool.waiting:
             # Until now there was one worker to try the model with.
             self.reconcile(pool)
-        # What it holds is known now, and may be more than was thought.
-        self._room.free(now)
-        self._room.serve()
+        self._room.review(now)
         pool.notify()
 
     def load_failed(self, worker: Worker, error: ServingError, traceback: str) -> None:
