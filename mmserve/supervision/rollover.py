@@ -222,13 +222,13 @@ class Rollover:
             self._lifecycle.retire(pool.idle[0], "new_version")
 
     def _reject(self, pool: Pool, seen: Fingerprint, reason: str) -> None:
-        if pool.retired:
+        if pool.retired or self._stopped:
             return
         self._rejected[pool] = seen
         self._log.add("replacement_failed", pool.model.name, reason, level=logging.WARNING)
 
     def _postpone(self, pool: Pool, seen: Fingerprint, reason: str) -> None:
-        if pool.retired:
+        if pool.retired or self._stopped:
             return
         before = self._postponed.get(pool)
         attempts = before.attempts + 1 if before is not None and before.seen == seen else 1
