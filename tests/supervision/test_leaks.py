@@ -91,3 +91,19 @@ def test_a_large_one_may_grow_by_as_much_as_it_held_at_first(seen: Seen) -> None
 
 def test_one_that_has_answered_nothing_only_loads(seen: Seen) -> None:
     assert not any(seen(*range(0, 1000, 100), answers=0))
+
+
+def test_one_that_grows_by_hardly_anything_leaks_in_the_end(seen: Seen) -> None:
+    assert seen(*[10 + 0.2 * second for second in range(600)])[-1]
+
+
+def test_one_that_is_asked_now_and_then_leaks_like_any_other(seen: Seen) -> None:
+    found = False
+    for held in range(10, 250, 20):
+        found = seen(held, answers=1)[-1] or found
+        found = seen(held, answers=0)[-1] or found
+    assert found
+
+
+def test_a_cache_that_was_filled_long_ago_may_grow_a_little(seen: Seen) -> None:
+    assert not any(seen(*range(10, 70, 20), 100, *[100] * 100, *[100 + step for step in range(20)]))

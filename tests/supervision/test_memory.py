@@ -203,3 +203,30 @@ def test_a_new_model_with_more_workers_than_there_is_room_for_does_not_take_it(n
         assert_error(refused, 507, "WlmOutOfMemoryException", "several", "MiB")
     finally:
         narrow.management.delete("/models/several")
+
+
+def test_a_model_that_needs_more_than_it_may_hold_is_not_started_again_and_again(roomy: Server) -> None:
+    store = Path(roomy.settings["model_store"])
+    write_coded(store / "too-low", load=holding(SIZE), properties="minWorkers=1\nmax_memory_mb=10\n")
+    ask(roomy, "too-low")
+    wait_until(lambda: bool(events(roomy, "too-low", "worker_too_large")), "a look at it")
+    (pid,) = roomy.worker_pids("too-low")
+    ask(roomy, "too-low")
+    (event,) = events(roomy, "too-low", "worker_too_large")
+    assert "max_memory_mb" in event["reason"]
+    assert roomy.worker_pids("too-low") == [pid]
+    assert reasons(roomy, "too-low", "worker_stopped") == []
+
+
+def test_many_models_that_were_never_loaded_keep_to_the_budget_together(narrow: Server, write: Write) -> None:
+    names = [f"never-{number}" for number in range(10)]
+    for name in names:
+        write(name)
+    peak = 0
+    with ThreadPoolExecutor(len(names)) as threads:
+        asked = [threads.submit(ask, narrow, name) for name in names]
+        while not all(one.done() for one in asked):
+            peak = max(peak, figure(narrow, "memory_used_bytes"))
+    assert [one.result().text for one in asked] == names
+    # One that is looked at for the first time may be more than was thought; ten at once were half of the budget more.
+    assert peak < figure(narrow, "memory_budget_bytes") + 1.5 * SIZE * MIB
