@@ -145,7 +145,9 @@ def test_one_that_is_not_what_it_was_takes_nobody_else_with_it(start: Start, sto
     assert gone.status_code == 424
     assert "gone" in gone.json()["message"]
     assert_error(broken, 424, "ValueError", "since then")
-    wait_until(lambda: "model gone" in second.log.read_text() and "model left" in second.log.read_text(), "their names")
+    wait_until(
+        lambda: "model_failed gone" in second.log.read_text() and "model left" in second.log.read_text(), "their names"
+    )
     assert second.client.get("/ping").status_code == 200
     # They are still registered.
     for name in ("gone", "broken"):
