@@ -244,6 +244,7 @@ class Operations:
                 # Unregistered meanwhile: what is there by its name now is another's.
                 return
             self._registry.discard(model)
+            self._log.add("model_unregistered", model.name, "it did not load", level=logging.INFO)
             if scaled is not None:
                 # Before anything is awaited: a request would find the store's model as it was never scaled.
                 self._registry.add(scaled)

@@ -52,7 +52,8 @@ def events(
 
 
 def _following(client: ManagementClient, model: str | None, last: int) -> Iterator[list[dict[str, Any]]]:
-    """The events after `last` as they come; ends in one line when the server has gone."""
+    """The events after `last` as they come, until the server has stopped; ends in one line when it has just gone."""
+    stopping = False
     while True:
         asked = time.monotonic()
         parameters = {"after": last, "model": model, "limit": _MOST, "timeout": _WAIT}
@@ -61,8 +62,11 @@ def _following(client: ManagementClient, model: str | None, last: int) -> Iterat
         except click.ClickException as error:
             if isinstance(error.__cause__, urllib.error.HTTPError):
                 raise
+            if stopping:
+                return
             raise click.ClickException(f"the server has gone: {error.message}") from error
         found = answer["events"]
+        stopping = stopping or any(event["kind"] == "server_stopping" for event in found)
         yield found
         last = found[-1]["id"] if found else answer["last"]
         if not found and time.monotonic() - asked < _PAUSE:

@@ -170,9 +170,13 @@ class _FiguresCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         figures = self._figures()
         for name, meaning, value in (
-            ("mmserve_models", "Models that can be asked.", figures.models),
-            ("mmserve_memory_budget_bytes", "Bytes that all workers may hold.", figures.memory_budget),
-            ("mmserve_memory_used_bytes", "Bytes that all workers hold.", figures.memory_used),
+            ("mmserve_models", "Models that were asked something since the start.", figures.models),
+            (
+                "mmserve_memory_budget_bytes",
+                "Bytes that the server and all its workers may hold.",
+                figures.memory_budget,
+            ),
+            ("mmserve_memory_used_bytes", "Bytes that the server and all its workers hold.", figures.memory_used),
             ("mmserve_cpus", "CPUs that may be used.", figures.cpus),
         ):
             yield GaugeMetricFamily(name, meaning, value)

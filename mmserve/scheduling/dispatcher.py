@@ -153,7 +153,9 @@ class Dispatcher:
             if request.deaths < (_MOST_KILLS if end.signal == signal.SIGKILL else _MOST_DEATHS):
                 again.append(request)
             else:
-                message = f"The worker {end} while it answered this request, as others did before it."
+                message = (
+                    f"The worker {end} while it answered this request, as did each one before it that was given it."
+                )
                 request.future.set_exception(ModelFailed("WorkerDiedException", message))
         queue.give_back(again)
         # To another worker if there is one; otherwise `worker_gone` sees to them.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal["min_workers", "request", "queue", "idle", "max_workers", "enough"]
+Reason = Literal["min_workers", "request", "load", "queue", "idle", "max_workers", "enough"]
 
 # Seconds that requests may have to wait for a worker before more are started. Two starts long, so that a queue that
 # one worker is about to finish starts nothing.
@@ -65,8 +65,9 @@ def scale(sight: Sight, cpus: float) -> Scaling:
     if serving > most:
         return Scaling(most, "max_workers")
     if serving == 0:
-        asked = sight.waiting or sight.wanted
-        return Scaling(1, "request") if asked else Scaling(0, "enough")
+        if sight.waiting:
+            return Scaling(1, "request")
+        return Scaling(1, "load") if sight.wanted else Scaling(0, "enough")
     if sight.waiting and not sight.idle and (sight.proven or sight.busy):
         workers = min(_needed(sight), most, max(serving, useful(sight.cpu_share, cpus)))
         return Scaling(workers, "queue") if workers > serving else Scaling(serving, "enough")

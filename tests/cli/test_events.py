@@ -80,6 +80,7 @@ def test_events_are_a_line_each(watched: Watched) -> None:
 def test_events_are_followed_until_the_user_has_seen_enough_or_the_server_has_gone(watched: Watched) -> None:
     watched.wake("a")
     until_enough, until_the_end = watched.follow("--model=b"), watched.follow("-n1")
+    of_a = watched.follow("-n1", "--model=a")
     line_of(until_the_end)
     watched.wake("b")
     assert line_of(until_enough)["model"] == "b"
@@ -89,8 +90,12 @@ def test_events_are_followed_until_the_user_has_seen_enough_or_the_server_has_go
     assert all(_LINE.fullmatch(line) for line in said.splitlines())
 
     os.kill(watched.pid, signal.SIGTERM)
-    _, complained = until_the_end.communicate(timeout=DEADLINE)
-    assert until_the_end.returncode == 1
+    said, complained = until_the_end.communicate(timeout=DEADLINE)
+    assert (until_the_end.returncode, complained) == (0, "")
+    assert "server_stopping" in said
+    # Who follows one model is not told that the server stops.
+    _, complained = of_a.communicate(timeout=DEADLINE)
+    assert of_a.returncode == 1
     (line,) = complained.splitlines()
     assert line.startswith("Error: the server has gone: ")
 

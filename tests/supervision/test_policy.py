@@ -42,7 +42,7 @@ def test_a_sleeping_model_is_woken_by_one_worker_however_many_wait() -> None:
 
 
 def test_a_model_that_somebody_wants_loaded_gets_a_worker_without_a_request() -> None:
-    assert scale(replace(NOTHING, wanted=True), CPUS) == Scaling(1, "request")
+    assert scale(replace(NOTHING, wanted=True), CPUS) == Scaling(1, "load")
 
 
 def test_a_model_that_is_not_known_to_load_is_tried_by_one_worker() -> None:
