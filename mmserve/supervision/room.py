@@ -94,7 +94,8 @@ class Room:
         needed = tried = 0
         soon: int | None = None
         for pool, wait in self._line():
-            if not wait.first and not pool.waiting and len(pool.serving) >= pool.settings.min_workers:
+            replacing = pool.candidate is not None or pool.outdated
+            if not (wait.first or pool.waiting or replacing) and len(pool.serving) >= pool.settings.min_workers:
                 # Those that it has were enough meanwhile.
                 del self._waiting[pool]
                 continue
