@@ -94,8 +94,8 @@ class Room:
         needed = tried = 0
         soon: int | None = None
         for pool, wait in self._line():
-            replacing = pool.candidate is not None or pool.outdated
-            if not (wait.first or pool.waiting or replacing) and len(pool.serving) >= pool.settings.min_workers:
+            enough = not wait.first and not pool.waiting and len(pool.serving) >= pool.settings.min_workers
+            if enough and pool.candidate is None and not pool.outdated:
                 # Those that it has were enough meanwhile.
                 del self._waiting[pool]
                 continue
