@@ -97,7 +97,8 @@ class Checker:
             self._wrong("budget", f"{profile.name}: a start that makes {self._known} bytes of {self._budget}")
         if model.serving > max(settings.max_workers, settings.min_workers):
             self._wrong("max", f"{profile.name} has {model.serving} workers")
-        if reason in ("request", "queue"):
+        # Nobody loads a model without a request here, so a start for that reason needs one as well.
+        if reason in ("request", "load", "queue"):
             if model.idle:
                 self._wrong("see-saw", f"{profile.name}: a start for {reason} although a worker is idle")
             if not model.waiting:

@@ -69,7 +69,7 @@ class Dispatcher:
             self._checker.arrived(queue.profile, queue.requests)
             queue.waiting.append(Request(queue.requests))
             if not pool.workers:
-                self._supervisor.wake(pool)
+                self._supervisor.reconcile(pool)
             elif pool.idle:
                 due = True
             elif waiting == LONG_QUEUE * pool.settings.batch_size:
@@ -104,7 +104,7 @@ class Dispatcher:
             if pool.failures.blocks(self._clock.now):
                 self.pool_failed(pool)
             else:
-                self._supervisor.wake(pool)
+                self._supervisor.reconcile(pool)
 
     def pool_failed(self, pool: SimulatedPool) -> None:
         queue = self._queue(pool)

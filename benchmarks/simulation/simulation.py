@@ -70,7 +70,7 @@ class Simulation:
             self._plan_death()
         for queue in self.dispatcher.queues:
             if queue.pool.settings.min_workers:
-                self.supervisor.wake(queue.pool)
+                self.supervisor.reconcile(queue.pool)
 
     def add(self, traffic: Traffic) -> None:
         self.clock.play(traffic, self.dispatcher.submit)

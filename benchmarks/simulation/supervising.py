@@ -83,10 +83,6 @@ class Supervisor:
         self.dispatcher: Dispatching
         clock.after(_ROUND, self._go_round)
 
-    def wake(self, pool: SimulatedPool, *, load: bool = False) -> None:
-        pool.wanted = pool.wanted or load
-        self.reconcile(pool)
-
     def reconcile(self, pool: SimulatedPool) -> None:
         scaling = self._scale(pool.sight(self._clock.now), self._cpus)
         missing = scaling.workers - len(pool.serving)
@@ -220,7 +216,6 @@ class Supervisor:
         pool.failures.note(error, "", self._clock.now)
         self._failing.add(pool)
         self._room.leave(pool)
-        pool.wanted = False
         if not pool.serving:
             self.dispatcher.pool_failed(pool)
 

@@ -115,6 +115,10 @@ def with_half_of_the_idle_time(sight: Sight, cpus: float) -> Scaling:
     return scale(replace(sight, max_idle_time=sight.max_idle_time / 2), cpus)
 
 
+def with_one_at_the_least(sight: Sight, cpus: float) -> Scaling:
+    return scale(replace(sight, wanted=True), cpus)
+
+
 class Impatient(IdleWorkers[Worker]):
     def expired(self, now: float, limit: Callable[[Worker], float]) -> list[Worker]:
         return super().expired(now, lambda worker: limit(worker) / 2)
@@ -159,6 +163,7 @@ def is_seen(simulation: Simulation, seen: set[str], seconds: float) -> bool:
         (Rules(scale=without_minimum), {"min"}),
         (Rules(scale=with_none), {"starvation", "min"}),
         (Rules(scale=with_half_of_the_idle_time, idle=Impatient), {"see-saw"}),
+        (Rules(scale=with_one_at_the_least), {"see-saw"}),
         (Rules(idle=Ruthless), {"pinned", "min", "in use"}),
         (Rules(idle=Sparing), {"refused"}),
         (Rules(memory=Overdrawn), {"budget"}),
