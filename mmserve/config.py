@@ -216,7 +216,11 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
             say(row, environment[row.variable], row.variable)
     for name, value in flags.items():
         say(rows[name], value, rows[name].flag)
-    return Loaded(Settings(**values), sources)
+    settings = Settings(**values)
+    if settings.max_workers is not None and settings.max_workers < settings.min_workers:
+        said = [sources.get(name, name) for name in ("min_workers", "max_workers")]
+        raise StartError(f"{said[0]} is {settings.min_workers}, more than {said[1]} of {settings.max_workers}")
+    return Loaded(settings, sources)
 
 
 def _read_file(path: str) -> dict[str, Any]:

@@ -130,7 +130,8 @@ class Operations:
             scaled_to = asked.over(model.scaled_to)
             await self._save(model, scaled_to)
             model.scaled_to = scaled_to
-        self._log.add("model_scaled", name, level=logging.INFO, asked=asked.values())
+        if asked.values():
+            self._log.add("model_scaled", name, level=logging.INFO, asked=asked.values())
         pool = self._dispatcher.queue(model).pool
         failure = pool.failure
         self._supervisor.rescale(pool, to_minimum=asked.min_workers is not None)

@@ -95,8 +95,10 @@ class Server:
     async def start(self) -> None:
         settings = self.settings
         self.registry = Registry(self.store)
+        self.log = EventLog()
         self.template = Template(
             settings.preload,
+            log=self.log,
             nice=settings.worker_nice,
             log_level=settings.log_level,
             environment=settings.worker_environment,
@@ -104,7 +106,6 @@ class Server:
         )
         capacity = settings.max_request_size + _FRAME_ROOM
         limits = Limits()
-        self.log = EventLog()
         places = Places(settings.metrics_models)
         self.supervisor = Supervisor(
             self.template,
@@ -116,6 +117,13 @@ class Server:
             channel_capacity=capacity,
             rollover_interval=settings.store_check_interval,
         )
+        memory = self.supervisor.memory
+        if memory.budget <= memory.used:
+            logger.warning(
+                "memory_budget is %.0f MiB, and the server itself needs about %.0f: no model gets a worker",
+                memory.budget / MIB,
+                memory.used / MIB,
+            )
         slots = max(1, round(limits.cpus * _SLOTS_PER_CPU))
         self.dispatcher = Dispatcher(self.supervisor, capacity=capacity, slots=slots, stats_of=places.stats_of)
         self.supervisor.start(self.dispatcher)
@@ -190,8 +198,11 @@ class Server:
             "workersByState": states,
             "workersStarted": lifecycle.started,
             "workersEnded": lifecycle.ended,
+            "modelsFailed": sum(queue.pool.failure is not None for queue in self.dispatcher.queues),
             "template": {"pid": self.template.pid, "modules": len(self.template.modules)},
             "memory": psutil.Process().memory_info().rss,
+            "memoryUsed": self.supervisor.memory.used,
+            "memoryBudget": self.supervisor.memory.budget,
         }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import models_for_tests as models
+from tests.http.gates import Gate
 from tests.servers import Server, processes_of, wait_until
 
 _SHARED = pytest.StashKey[set[str]]()
@@ -106,6 +108,19 @@ def serve_module(
     yield start
     for server in servers:
         server.end()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Lets the requests of the models written with it go when the test says so."""
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """For callers who wait."""
+    with ThreadPoolExecutor(32) as threads:
+        yield threads
 
 
 @pytest.fixture

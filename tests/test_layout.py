@@ -17,8 +17,9 @@ ROOMS = {
 } - {"mmserve"}
 
 # What each room of the front may import of the front; what is not named here may be imported by anybody.
-LEAVES = {"errors"}
+LEAVES = {"backoff", "errors"}
 ALLOWED = {
+    "backoff": set[str](),
     "errors": set[str](),
     "config": {"models"},
     "runfile": set[str](),

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from mmserve.errors import Conflict, InsufficientMemory, ModelFailed
-from mmserve.models.model import Content, EffectiveSettings, Model
+from mmserve.models.model import Content, Model
 from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.settings import ModelSettings
@@ -27,22 +27,10 @@ from mmserve.scheduling.request import Request
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.template import Template
+from tests.defaults import DEFAULTS
 from tests.servers import DEADLINE, wait_until
 
 GIB = 1 << 30
-_DEFAULTS = EffectiveSettings(
-    min_workers=0,
-    max_workers=2,
-    batch_size=1,
-    max_batch_delay=0.0,
-    max_idle_time=60.0,
-    job_queue_size=10,
-    weight=1.0,
-    pinned=False,
-    max_memory=None,
-    predict_timeout=60.0,
-    model_loading_timeout=240.0,
-)
 
 
 class _NoTemplate:
@@ -107,7 +95,7 @@ class Host:
         self.supervisor = Supervisor(
             cast(Template, _NoTemplate()),
             self._prepare,
-            _DEFAULTS,
+            DEFAULTS,
             log=EventLog(),
             limits=Limits(),
             memory_budget=memory_budget,

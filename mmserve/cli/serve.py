@@ -99,7 +99,9 @@ def status(config_file: str | None, as_json: bool, **given: Any) -> None:
             ("models", str(answer["models"])),
             ("workers", f"{answer['workers']}" + (f" ({states})" if states else "")),
             ("started, ended", f"{answer['workersStarted']}, {answer['workersEnded']}"),
-            ("memory of the front", decimal(answer["memory"])),
+            ("failed models", str(answer["modelsFailed"])),
+            ("memory", f"{decimal(answer['memoryUsed'])} of {decimal(answer['memoryBudget'])}"),
+            ("of the front", decimal(answer["memory"])),
         ]
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,9 @@ from mmserve.supervision.worker import Worker
 
 _LARGEST_PAGE = 100
 _MODEL_PATH = re.compile(r"/models/([^/]+)")
+# What a registration may say beside settings; the second line is for other servers, whose clients say it always.
+_OF_REGISTRATIONS = frozenset({"url", "model_name", "synchronous"})
+_OF_OTHERS = frozenset({"engine", "device", "runtime", "preload_model"})
 # A longer number is none of a page.
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -109,7 +112,7 @@ class ManagementApi:
         url = parameters.get("url")
         if not url:
             raise BadRequest("Parameter url is required.")
-        asked = _settings(parameters)
+        asked = _settings(parameters, _OF_REGISTRATIONS | _OF_OTHERS)
         wait = _flag(parameters, "synchronous", default=True)
         # Said to have no worker now, it is loaded by its first request.
         load = asked.min_workers != 0
@@ -120,7 +123,7 @@ class ManagementApi:
 
     async def _scale(self, name: str, parameters: Parameters) -> Result:
         wait = _flag(parameters, "synchronous", default=True)
-        asked = _settings(parameters)
+        asked = _settings(parameters, frozenset({"synchronous"}) | _OF_OTHERS)
         await self._operations.scale(name, asked, wait=wait)
         return (200, {"status": "Workers scaled"}) if wait else (202, {"status": "Processing worker updates..."})
 
@@ -172,7 +175,11 @@ def _number(parameters: Parameters, name: str, default: int) -> int:
     return int(said)
 
 
-def _settings(parameters: Parameters) -> ModelSettings:
+def _settings(parameters: Parameters, besides: Set[str]) -> ModelSettings:
+    """The settings among the parameters, where only those `besides` may be something else."""
+    unknown = [name for name in ModelSettings.unknown(parameters) if name not in besides]
+    if unknown:
+        raise BadRequest(f"Unknown parameter: {', '.join(unknown)}.")
     try:
         return ModelSettings.from_strings(parameters)
     except SettingError as error:

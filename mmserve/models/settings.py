@@ -80,6 +80,12 @@ class ModelSettings:
         return _settings(_Said(said, _KEYS_OF_CALLS))
 
     @classmethod
+    def unknown(cls, parameters: Mapping[str, str]) -> list[str]:
+        """Those of the parameters of a management call that are no settings of a model."""
+        known = set(_NAMES).union(*_KEYS_OF_CALLS.values()) - {"max_batch_delay_ms"}
+        return [key for key in parameters if _snake_case(key) not in known]
+
+    @classmethod
     def from_values(cls, values: Mapping[str, Value]) -> ModelSettings:
         """The opposite of `values`, as strict as if somebody had just said them."""
         for name, value in values.items():

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmserve.backoff import Backoff
 from mmserve.errors import ModelFailed, NoMemory, ServingError
 
-# Seconds.
-_FIRST_BACKOFF = 1.0
-_LONGEST_BACKOFF = 60.0
-# More than it takes to the longest back-off: a day of attempts would double it beyond what a float can hold.
-_MOST_DOUBLINGS = 10
+_BACKOFF = Backoff(first=1.0, longest=60.0)
 # Deaths before anything was answered. One that a request was the occasion of counts one, since bad requests may come in
 # a row and are answered for themselves; one without any counts two. Three of these, or six of those, are a crash loop.
 _CRASH_LOOP = 6
@@ -63,8 +60,7 @@ class Failures:
         else:
             attempts = 1 if earlier is None else earlier.attempts + 1
             # Memory is short for as long as others need it, which is not the model's fault.
-            doubled = 1 if isinstance(error, NoMemory) else 2 ** min(attempts - 1, _MOST_DOUBLINGS)
-            retry_at = now + min(_FIRST_BACKOFF * doubled, _LONGEST_BACKOFF)
+            retry_at = now + _BACKOFF.after(1 if isinstance(error, NoMemory) else attempts)
         self.last = LoadFailure(error.status, error.error_type, str(error), traceback, attempts, retry_at)
         return self.last
 

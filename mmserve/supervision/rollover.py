@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from mmserve.backoff import Backoff
 from mmserve.errors import ServingError
 from mmserve.models.content import fingerprint
 from mmserve.models.model import Content, Fingerprint
@@ -33,10 +34,8 @@ _AT_ONCE = 500
 _ROUND = 1.0
 # Who operates the server is told of a replacement for which there was no room so many times in a row.
 _TELL = 5
-# Seconds until newer files are tried again whose trial has ended for a reason of which they say nothing.
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 2.0, 300.0
-# More than it takes to the longest back-off.
-_MOST_DOUBLINGS = 10
+# For newer files whose trial has ended for a reason of which they say nothing.
+_BACKOFF = Backoff(first=2.0, longest=300.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +231,7 @@ class Rollover:
             return
         before = self._postponed.get(pool)
         attempts = before.attempts + 1 if before is not None and before.seen == seen else 1
-        seconds = min(_FIRST_BACKOFF * 2 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_BACKOFF)
+        seconds = _BACKOFF.after(attempts)
         self._postponed[pool] = _Postponed(seen, attempts, time.monotonic() + seconds)
         reason = f"{reason.rstrip('.')}. It is tried again in {seconds:.0f} s."
         self._log.add("replacement_failed", pool.model.name, reason, level=logging.WARNING, attempts=attempts)

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 
 from mmserve.errors import ModelFailed
+from mmserve.observability.events import EventLog
 from mmserve.supervision.generation import Fork, Forked, Generation
 from mmserve.supervision.spawning import spawn
 from mmserve_worker.channel import ChannelFiles
@@ -44,6 +45,7 @@ class Template:
         self,
         preload: Sequence[str],
         *,
+        log: EventLog,
         nice: int,
         log_level: str,
         environment: Collection[str] = (),
@@ -52,6 +54,7 @@ class Template:
         self._loop = asyncio.get_running_loop()
         self._configured = preload
         self._preload = list(preload)
+        self._log = log
         self._nice = nice
         self._log_level = log_level
         self._environment = environment
@@ -120,7 +123,8 @@ class Template:
 
     def generation_ready(self, generation: Generation) -> None:
         if generation is self._candidate:
-            logger.info("the template now preloads %d modules", len(generation.modules))
+            modules = len(generation.modules)
+            self._log.add("template_renewed", reason="it preloads more", level=logging.INFO, modules=modules)
             self._candidate = None
             self._preload = list(generation.modules)
             retired, self._current = self._current, generation
@@ -207,7 +211,7 @@ class Template:
                 self._preload.remove(module)
 
     def _replace(self, generation: Generation) -> None:
-        logger.error("the template (process %d) has died; a new one is being started", generation.pid)
+        self._log.add("template_died", reason="a new one is being started", level=logging.ERROR, pid=generation.pid)
         self._blame(generation)
         self._deaths += 1
         if self._deaths >= _PATIENCE:

@@ -46,9 +46,10 @@ def test_a_server_answers_when_the_command_returns_and_is_gone_when_it_is_stoppe
     assert status["process"] == started["pid"]
     assert status["inference"] == status["management"] == started["url"]
     assert status["model store"] == str(store)
-    assert (status["models"], status["workers"]) == ("1", "1 (1 READY)")
+    assert (status["models"], status["workers"], status["failed models"]) == ("1", "1 (1 READY)", "0")
     told = json.loads(mmserve.succeed("status", "--json"))
     assert (told["pid"], told["workersByState"]) == (int(started["pid"]), {"READY": 1})
+    assert 0 < told["memory"] < told["memoryUsed"] < told["memoryBudget"]
 
     again = mmserve.fail("start", f"--model-store={store}")
     assert "already running" in again

@@ -94,6 +94,20 @@ def test_the_query_goes_before_the_body(server: Server, archive: Path) -> None:
     unregister(server, "from-query")
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_parameter_that_nobody_knows_is_named_and_nothing_is_done(server: Server, archive: Path, method: str) -> None:
+    path = "/models" if method == "POST" else "/models/linear"
+    said = {"url": str(archive), "max_wrokers": 2} if method == "POST" else {"max_wrokers": 2}
+    response = server.management.request(method, path, params=said)
+    assert_error(response, 400, "BadRequestException", "max_wrokers")
+    assert server.management.get("/models/outside").status_code == 404
+
+
+def test_parameters_of_other_servers_that_mean_nothing_here_are_accepted(server: Server, archive: Path) -> None:
+    assert register(server, url=str(archive), engine="Python", device="-1").status_code == 200
+    unregister(server, "outside")
+
+
 def test_registration_starts_the_workers_that_are_asked_for(server: Server, archive: Path) -> None:
     for parameter, number in [("initial_workers", 2), ("min_worker", 2), ("initial_workers", 0)]:
         assert register(server, url=str(archive), **{parameter: number}).status_code == 200

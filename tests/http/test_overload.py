@@ -31,11 +31,6 @@ def hasty_server(serve_module: Callable[..., Server], tmp_path_factory: pytest.T
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
 def asking() -> Iterator[Callable[[Server, str, str], Future[httpx.Response]]]:
     """Asks a model in the background: for the answer to a name at a gate."""
     with ThreadPoolExecutor(20) as threads:

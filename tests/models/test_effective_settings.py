@@ -11,21 +11,9 @@ from hypothesis import strategies as st
 
 from mmserve.models.model import Content, EffectiveSettings, Model
 from mmserve.models.settings import ModelSettings
+from tests.defaults import DEFAULTS
 from tests.models.test_settings import consistent_settings
 
-DEFAULTS = EffectiveSettings(
-    min_workers=0,
-    max_workers=2,
-    batch_size=32,
-    max_batch_delay=0.0,
-    max_idle_time=60.0,
-    job_queue_size=1000,
-    weight=1.0,
-    pinned=False,
-    max_memory=None,
-    predict_timeout=60.0,
-    model_loading_timeout=240.0,
-)
 NOTHING = ModelSettings()
 
 

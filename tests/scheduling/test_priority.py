@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,17 +29,6 @@ def store(server: Server) -> Path:
     return Path(server.settings["model_store"])
 
 
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as threads:
-        yield threads
-
-
 def waiting(server: Server, model: str, number: int) -> Callable[[], bool]:
     return lambda: server.describe(model)["requestInQueue"] == number
 
@@ -64,22 +53,35 @@ def assert_answered_in(order: list[str], gate: Gate, asked: Asked) -> None:
         assert asked[name].result().text == name
 
 
-def test_an_urgent_request_overtakes_those_that_wait(
-    server: Server, store: Path, gate: Gate, threads: ThreadPoolExecutor
+@pytest.mark.parametrize(
+    ("priorities", "order"),
+    [
+        pytest.param(
+            {"a": "", "b": "", "urgent-1": "0", "c": "", "urgent-2": "0", "sooner": "2"},
+            ["urgent-1", "urgent-2", "sooner", "a", "b", "c"],
+            id="urgent",
+        ),
+        # Nothing said is 3.
+        pytest.param(
+            {"last": "9", "four": "4", "usual": "", "three": "3", "usual-too": "", "below": "-1"},
+            ["below", "usual", "three", "usual-too", "four", "last"],
+            id="patient",
+        ),
+    ],
+)
+def test_the_more_urgent_overtake_those_that_wait(
+    server: Server,
+    store: Path,
+    gate: Gate,
+    threads: ThreadPoolExecutor,
+    priorities: dict[str, str],
+    order: list[str],
+    request: pytest.FixtureRequest,
 ) -> None:
-    gate.write_model(store / "urgent", "maxWorkers=1\n")
-    priorities = {"a": "", "b": "", "urgent-1": "0", "c": "", "urgent-2": "0", "sooner": "2"}
-    asked = line_up(server, "urgent", gate, threads, priorities)
-    assert_answered_in(["running", "urgent-1", "urgent-2", "sooner", "a", "b", "c"], gate, asked)
-
-
-def test_who_can_wait_goes_last_and_nothing_said_is_three(
-    server: Server, store: Path, gate: Gate, threads: ThreadPoolExecutor
-) -> None:
-    gate.write_model(store / "patient", "maxWorkers=1\n")
-    priorities = {"last": "9", "four": "4", "usual": "", "three": "3", "usual-too": "", "below": "-1"}
-    asked = line_up(server, "patient", gate, threads, priorities)
-    assert_answered_in(["running", "below", "usual", "three", "usual-too", "four", "last"], gate, asked)
+    model = request.node.callspec.id
+    gate.write_model(store / model, "maxWorkers=1\n")
+    asked = line_up(server, model, gate, threads, priorities)
+    assert_answered_in(["running", *order], gate, asked)
 
 
 def test_the_urgent_ones_are_the_first_in_a_batch(

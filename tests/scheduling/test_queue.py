@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmserve.errors import DeadlineExceeded
-from mmserve.models.model import EffectiveSettings, Model
+from mmserve.models.model import Model
 from mmserve.models.settings import ModelSettings
 from mmserve.observability.stats import ModelStats
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.scheduling.request import Answer, Request
 from mmserve.supervision.pool import Pool
-
-DEFAULTS = EffectiveSettings(0, 1, 4, 0.0, 60.0, 10, 1.0, False, None, 60.0, 240.0)
+from tests.defaults import DEFAULTS
 
 
 def queue_of(batch_size: int) -> ModelQueue:

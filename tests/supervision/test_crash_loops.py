@@ -4,7 +4,7 @@ and it is served once it is mended, without anybody's doing."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,12 +29,6 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def store(server: Server) -> Path:
     return Path(server.settings["model_store"])
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as threads:
-        yield threads
 
 
 def starts(server: Server, model: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,12 +28,6 @@ def server(serve: Callable[..., Server], store: Path) -> Server:
     write_coded(store / "hanging", _HANG, properties="maxWorkers=1\n")
     write_coded(store / "slow", "time.sleep(0.02)\nreturn Output().add(asked)", properties="maxWorkers=2\n")
     return serve(model_store=store, preload=LIGHT, drain_timeout=_DRAIN_TIMEOUT)
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as threads:
-        yield threads
 
 
 def hang(server: Server, threads: ThreadPoolExecutor) -> list[Future[httpx.Response]]:

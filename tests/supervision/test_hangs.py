@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,12 +63,6 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def store(server: Server) -> Path:
     return Path(server.settings["model_store"])
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(8) as threads:
-        yield threads
 
 
 def write_hanging(store: Path, name: str, *, load: str = "") -> None:
@@ -164,7 +158,8 @@ def test_a_load_that_never_ends_is_told_to_all_who_wait_and_to_nobody_else(
     assert time.monotonic() - started < SOON + 1
     described = server.describe("endless")
     assert described["failure"]["type"] == "ModelLoadingTimeoutException"
-    wait_until(lambda: server.describe("endless")["status"] == "FAILED", "the end of its worker")
+    wait_until(lambda: not server.describe("endless")["workers"], "the end of its worker")
+    assert server.describe("endless")["status"] == "FAILED"
     assert "in load_for_ever" in server.log.read_text()
     assert reasons(server, "endless", "worker_stopped") == ["model_loading_timeout"]
     mended.touch()

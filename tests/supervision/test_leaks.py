@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmserve.models.model import EffectiveSettings, Model
+from mmserve.models.model import Model
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision import processes
 from mmserve.supervision.limits import Limits
@@ -16,20 +16,8 @@ from mmserve.supervision.memory import MIB, MemoryAccount
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.worker import Worker, WorkerState
 from mmserve_worker.channel import Channel
+from tests.defaults import DEFAULTS
 
-_DEFAULTS = EffectiveSettings(
-    min_workers=0,
-    max_workers=2,
-    batch_size=1,
-    max_batch_delay=0.0,
-    max_idle_time=60.0,
-    job_queue_size=10,
-    weight=1.0,
-    pinned=False,
-    max_memory=None,
-    predict_timeout=60.0,
-    model_loading_timeout=240.0,
-)
 # What the template is resident with, and so a worker right after its fork.
 _TEMPLATE = 60 * MIB
 
@@ -43,9 +31,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     monkeypatch.setattr(processes, "resident", lambda pid: resident)
     monkeypatch.setattr(processes, "private", lambda pid: None)
     account = MemoryAccount(Limits(), 1 << 40)
-    worker = Worker(
-        1, Pool(Model("model", Path("model")), _DEFAULTS, ModelStats()), Channel.create(4096), "queue", None
-    )
+    worker = Worker(1, Pool(Model("model", Path("model")), DEFAULTS, ModelStats()), Channel.create(4096), "queue", None)
     account.add(worker)
     worker.forked(1 << 30, -1)
     account.forked(worker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,17 +35,6 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def store(server: Server) -> Path:
     return Path(server.settings["model_store"])
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(32) as threads:
-        yield threads
 
 
 def has_workers(server: Server, model: str, number: int) -> Callable[[], bool]:

@@ -184,6 +184,8 @@ def test_the_template_is_replaced_when_it_dies_and_running_workers_go_on(
     assert server.worker_pids("one") == before
     assert server.predictions("two", [[1.0]]) == [3.0]
     assert server.template_pid() != template
+    (died,) = [event for event in server.management.get("/events").json()["events"] if event["kind"] == "template_died"]
+    assert died["pid"] == template
 
 
 def test_a_template_killed_again_and_again_delays_starts_and_loses_none(
