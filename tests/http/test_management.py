@@ -97,7 +97,7 @@ def test_the_query_goes_before_the_body(server: Server, archive: Path) -> None:
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_parameter_that_nobody_knows_is_named_and_nothing_is_done(server: Server, archive: Path, method: str) -> None:
     path = "/models" if method == "POST" else "/models/linear"
-    said = {"url": str(archive), "max_wrokers": 2} if method == "POST" else {"max_wrokers": 2}
+    said = {"url": str(archive), "max_wrokers": "2"} if method == "POST" else {"max_wrokers": "2"}
     response = server.management.request(method, path, params=said)
     assert_error(response, 400, "BadRequestException", "max_wrokers")
     assert server.management.get("/models/outside").status_code == 404
