@@ -57,7 +57,7 @@ def test_a_value_is_read(name: str, value: object, expected: object) -> None:
 
 
 def test_bounds_that_contradict_each_other_are_named_with_where_they_come_from() -> None:
-    with pytest.raises(StartError, match="^--min-workers is 3, more than MMSERVE_MAX_WORKERS of 2$"):
+    with pytest.raises(StartError, match=r"^--min-workers is 3, more than MMSERVE_MAX_WORKERS of 2$"):
         load({"min_workers": "3"}, {"MMSERVE_MAX_WORKERS": "2"})
 
 
