@@ -68,7 +68,7 @@ def status(server: Server) -> dict[str, Any]:
 
 
 def deaths_of_templates(server: Server) -> int:
-    return server.log.read_text().count("has died")
+    return server.log.read_text().count("template_died")
 
 
 def stays(value: Callable[[], int], expected: int) -> bool:
