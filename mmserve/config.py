@@ -1,20 +1,22 @@
 """The server's settings: the one place for each one's name, type, default and meaning.
 
-A setting comes from the command line (`--job-queue-size`), the environment (`MMSERVE_JOB_QUEUE_SIZE`), the TOML file
-named by `--config` or `MMSERVE_CONFIG` (`job_queue_size`), or its default, the first of these that says it.
+A setting comes from the command line (`--job-queue-size`), the environment (`MMSERVE_JOB_QUEUE_SIZE`, or a variable of
+another server's, foreign.py), the TOML file named by `--config` or `MMSERVE_CONFIG` (`job_queue_size`), or its default,
+the first of these that says it.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
 
+from mmserve import foreign
 from mmserve.errors import StartError
 from mmserve.models.settings import MAX_MEMORY_MB, MAX_WORKERS
 
@@ -184,10 +186,11 @@ def _description(hint: Any) -> str:
 
 
 class Loaded(NamedTuple):
-    """The settings, and where each that is not a default was said."""
+    """The settings, where each that is not a default was said, and what was said without effect."""
 
     settings: Settings
     sources: Mapping[str, str]
+    remarks: Sequence[str] = ()
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None, file: str | None = None) -> Loaded:
@@ -211,6 +214,9 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         if name not in rows:
             raise StartError(f"{path}: unknown setting: {name} (mmserve config lists all)")
         say(rows[name], value, f"{path}: {name}")
+    others = foreign.read(environment)
+    for name, value, variable in others.said:
+        say(rows[name], value, variable)
     for row in rows.values():
         if row.variable in environment:
             say(row, environment[row.variable], row.variable)
@@ -220,7 +226,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     if settings.max_workers is not None and settings.max_workers < settings.min_workers:
         said = [sources.get(name, name) for name in ("min_workers", "max_workers")]
         raise StartError(f"{said[0]} is {settings.min_workers}, more than {said[1]} of {settings.max_workers}")
-    return Loaded(settings, sources)
+    return Loaded(settings, sources, others.remarks)
 
 
 def _read_file(path: str) -> dict[str, Any]:

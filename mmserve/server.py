@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -223,9 +223,19 @@ def _defaults(settings: Settings, limits: Limits) -> EffectiveSettings:
     )
 
 
-def run(settings: Settings, ready: Callable[[Server], None], template: socket.socket | None = None) -> None:
-    """Runs a server in this process until it is told to stop. `ready` is called when it answers."""
+def run(
+    settings: Settings,
+    ready: Callable[[Server], None],
+    template: socket.socket | None = None,
+    remarks: Sequence[str] = (),
+) -> None:
+    """Runs a server in this process until it is told to stop. `ready` is called when it answers.
+
+    `remarks` on the settings are the first that is in the log.
+    """
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    for remark in remarks:
+        logger.warning("%s", remark)
     # A worker takes four descriptors here, a connection one.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

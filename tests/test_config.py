@@ -15,7 +15,7 @@ def test_a_setting_is_said_by_flag_environment_file_or_default_in_that_order(tmp
     file = tmp_path / "mmserve.toml"
     file.write_text("batch_size = 1\njob_queue_size = 1\nmin_workers = 1\n")
     environment = {"MMSERVE_BATCH_SIZE": "2", "MMSERVE_JOB_QUEUE_SIZE": "2", "MMSERVE_OTHER": "2"}
-    settings, sources = load({"batch_size": "3"}, environment, str(file))
+    settings, sources, _ = load({"batch_size": "3"}, environment, str(file))
     assert (settings.batch_size, settings.job_queue_size, settings.min_workers) == (3, 2, 1)
     assert settings.request_timeout == Settings().request_timeout
     assert sources == {

@@ -21,7 +21,8 @@ LEAVES = {"backoff", "errors"}
 ALLOWED = {
     "backoff": set[str](),
     "errors": set[str](),
-    "config": {"models"},
+    "config": {"foreign", "models"},
+    "foreign": set[str](),
     "runfile": set[str](),
     "models": set[str](),
     "observability": set[str](),

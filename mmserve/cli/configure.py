@@ -23,3 +23,5 @@ def config(config_file: str | None, **given: Any) -> None:
         source = loaded.sources.get(row.name, "default")
         rows.append((row.name, shown, source, row.flag, row.variable, row.description))
     show(rows, ("setting", "value", "from", "flag", "environment", "meaning"))
+    for remark in loaded.remarks:
+        click.echo(remark, err=True)

@@ -41,9 +41,9 @@ def start(config_file: str | None, foreground: bool, ready_fd: int | None, **giv
     """Starts the server and returns when it answers."""
     loaded = load_settings(given, config_file)
     if ready_fd is not None:
-        _serve_for(loaded.settings, ready_fd)
+        _serve_for(loaded, ready_fd)
     elif foreground:
-        _serve(loaded.settings, _announce)
+        _serve(loaded, _announce)
     else:
         _announce(_start_in_background(loaded, config_file))
 
@@ -129,8 +129,9 @@ def _announce(running: runfile.Running) -> None:
     click.echo(f"mmserve serves {number}{where} at {running.inference}{management} (process {running.pid})")
 
 
-def _serve(settings: Settings, ready: Any) -> None:
+def _serve(loaded: Loaded, ready: Any) -> None:
     """Runs the server in this process."""
+    settings = loaded.settings
     held = runfile.RunFile(_run_path(settings))
     try:
         # The slowest comes first: it imports the libraries of models while the server imports its own.
@@ -155,13 +156,13 @@ def _serve(settings: Settings, ready: Any) -> None:
         ready(running)
 
     try:
-        run(settings, answers, template)
+        run(settings, answers, template, loaded.remarks)
     finally:
         template.close()
         held.close()
 
 
-def _serve_for(settings: Settings, ready_fd: int) -> None:
+def _serve_for(loaded: Loaded, ready_fd: int) -> None:
     """Runs the server, and tells the command that has started it and waits for it."""
     # No process that the server starts may hold it: the command waits for its end.
     os.set_inheritable(ready_fd, False)
@@ -174,7 +175,7 @@ def _serve_for(settings: Settings, ready_fd: int) -> None:
         os.close(ready_fd)
 
     try:
-        _serve(settings, lambda running: tell(Outcome(running=running)))
+        _serve(loaded, lambda running: tell(Outcome(running=running)))
     except StartError as error:
         tell(Outcome(error=str(error)))
         sys.exit(1)

@@ -1,0 +1,139 @@
+"""Environment variables of the servers that mmserve takes the place of, and which setting each of them says.
+
+One table. A variable says a setting, or has no effect, or is refused: what somebody relies on and does not get has to
+be known at the start. A variable that names a group ends in `*`. Of two that say one setting the later row holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mmserve.errors import StartError
+
+
+class Foreign(NamedTuple):
+    """One variable. `setting` is what it says; without one, `reason` says why it says nothing."""
+
+    variable: str
+    setting: str | None = None
+    reason: str = ""
+    # Raises ValueError for what cannot be meant; None is "not said".
+    convert: Callable[[str], Any] = str
+    # The server does not start with it, unless it asks for one of these, which holds anyway.
+    refused: bool = False
+    unless: tuple[str, ...] = ()
+
+
+class Said(NamedTuple):
+    setting: str
+    value: Any
+    variable: str
+
+
+class Read(NamedTuple):
+    """What the environment says of settings, in the order of the table, and what it says without effect."""
+
+    said: list[Said]
+    remarks: list[str]
+
+
+def _if_positive(text: str) -> int | None:
+    """A number of workers; to DJL Serving zero and less mean "as many as is usual"."""
+    number = int(text)
+    return number if number > 0 else None
+
+
+_SERVING = (
+    Foreign("SERVING_MODEL_STORE", "model_store"),
+    Foreign("SERVING_INFERENCE_ADDRESS", "inference_address"),
+    Foreign("SERVING_MANAGEMENT_ADDRESS", "management_address"),
+    Foreign("SERVING_JOB_QUEUE_SIZE", "job_queue_size"),
+    Foreign("SERVING_BATCH_SIZE", "batch_size"),
+    Foreign("SERVING_MAX_BATCH_DELAY", "max_batch_delay"),
+    Foreign("SERVING_MAX_IDLE_TIME", "max_idle_time"),
+    Foreign("SERVING_MIN_WORKERS", "min_workers", convert=int),
+    Foreign("SERVING_MAX_WORKERS", "max_workers", convert=_if_positive),
+    Foreign("SERVING_MAX_REQUEST_SIZE", "max_request_size"),
+    Foreign("PREDICT_TIMEOUT", "predict_timeout"),
+    Foreign("MODEL_LOADING_TIMEOUT", "model_loading_timeout"),
+    Foreign("DJL_CACHE_DIR", "cache_dir"),
+    Foreign("SERVING_DOWNLOAD_DIR", "cache_dir"),
+    Foreign("SERVING_WAIT_MODEL_LOADING", reason="the server answers at once, and requests wait for their model"),
+    Foreign("SERVING_ALLOW_MULTI_STATUS", reason="/ping is about the server, and is 200 while models load"),
+    Foreign("SERVING_NUMBER_OF_NETTY_THREADS", reason="there is one event loop, and models have processes"),
+    Foreign("SERVING_RESERVED_MEMORY_MB", reason="memory is measured, and memory_budget bounds it"),
+    Foreign("SERVING_LOAD_ON_DEVICES", reason="models run on CPUs", refused=True, unless=("*", "-1", "cpu")),
+    Foreign("SERVING_MODEL_URL_PATTERN", reason="a request loads no model that is not registered or in the store"),
+    Foreign("SERVING_PLUGIN_FOLDER", reason="there are no plugins"),
+    Foreign("SERVING_CORS_*", reason="a proxy in front adds CORS headers", refused=True),
+    Foreign("SERVING_KEYSTORE*", reason="a proxy in front ends TLS", refused=True),
+    Foreign("SERVING_PRIVATE_KEY_FILE", reason="a proxy in front ends TLS", refused=True),
+    Foreign("SERVING_CERTIFICATE_FILE", reason="a proxy in front ends TLS", refused=True),
+    Foreign("SERVING_GRPC_*", reason="there is no gRPC, only HTTP", refused=True),
+    Foreign("SERVING_CLUSTER_ADDRESS", reason="a server is one host"),
+    Foreign("SERVING_CHUNKED_READ_TIMEOUT", reason="predict_timeout bounds it"),
+    Foreign("SERVING_ERROR_RATE_*", reason="a model that fails is answered 424, and does not make /ping fail"),
+    Foreign("SERVING_BAD_REQUEST_HTTP_CODE", reason="it is always 400", refused=True, unless=("400",)),
+    Foreign("SERVING_WLM_ERROR_HTTP_CODE", reason="it is always 503", refused=True, unless=("503",)),
+    Foreign("SERVING_THROTTLE_ERROR_HTTP_CODE", reason="it is always 429", refused=True, unless=("429",)),
+    Foreign("SERVING_SERVER_ERROR_HTTP_CODE", reason="it is always 500", refused=True, unless=("500",)),
+    Foreign("SERVING_TIMEOUT_HTTP_CODE", reason="it is always 504"),
+    Foreign(
+        "SERVING_REQUEST_ID_HEADER_KEY", reason="it is always x-request-id", refused=True, unless=("x-request-id",)
+    ),
+    Foreign("SERVING_USE_NATIVE_IO", reason="it concerns Java"),
+    Foreign("SERVING_IO_RATIO", reason="it concerns Java"),
+    Foreign("SERVING_OPTS", reason="it concerns Java"),
+    Foreign("JAVA_OPTS", reason="it concerns Java"),
+    Foreign("MAX_NETTY_BUFFER_SIZE", reason="max_request_size bounds answers, too"),
+    Foreign("SERVING_FEATURES", reason="there are no features to be switched on"),
+    Foreign("SERVING_PROMETHEUS", reason="GET /metrics is always there"),
+    Foreign("SERVING_RETRY_THRESHOLD", reason="a model that fails is tried again after a while, for ever"),
+    Foreign("SERVING_FAIL_FAST", reason="a model that fails does not end the server"),
+    Foreign("SERVING_HEALTH_CHECK_OVERRIDE", reason="a model that fails does not make /ping fail"),
+    Foreign("SERVING_CACHE_*", reason="answers are not kept"),
+    Foreign("SERVING_MEMORY_CACHE_CAPACITY", reason="answers are not kept"),
+    Foreign("SERVING_DDB_CACHE", reason="answers are not kept"),
+    Foreign("SERVING_S3_CACHE*", reason="answers are not kept"),
+    Foreign("DJL_VENV_DIR", reason="environments of models are in cache_dir"),
+    Foreign("PYTHON_EXECUTABLE", reason="models run in the Python that mmserve runs in"),
+    Foreign("MODEL_SERVER_HOME", reason="the file with settings is the one of --config"),
+    *(Foreign(name, reason="models come from the store") for name in ("HF_MODEL_ID", "HF_TASK", "HF_REVISION")),
+    Foreign("ALLOW_REQUEST_HANDLER_OVERRIDE", reason="the model says which handler is called, not the request"),
+    # The last of its name: what no row above has.
+    Foreign("SERVING_*", reason="it is not known"),
+)
+
+TABLE: tuple[Foreign, ...] = _SERVING
+
+
+def read(environment: Mapping[str, str]) -> Read:
+    """Raises StartError for what is refused or cannot be meant. An empty variable is as none."""
+    found = Read([], [])
+    for row, variable in _rows_in(environment):
+        text = environment[variable].strip()
+        if row.setting is not None:
+            try:
+                value = row.convert(text)
+            except ValueError as error:
+                raise StartError(f"{variable}: {text!r} is not valid: {error}") from error
+            if value is not None:
+                found.said.append(Said(row.setting, value, variable))
+        elif row.refused and text.lower() not in row.unless:
+            raise StartError(f"{variable}={text} cannot be had: {row.reason}; unset it to start without")
+        else:
+            found.remarks.append(f"{variable} has no effect: {row.reason}")
+    return found
+
+
+def _rows_in(environment: Mapping[str, str]) -> Iterator[tuple[Foreign, str]]:
+    """The rows that are said, in the order of the table, each variable by the first row that names it."""
+    seen: set[str] = set()
+    for row in TABLE:
+        group = row.variable.removesuffix("*")
+        names = [row.variable] if group == row.variable else sorted(n for n in environment if n.startswith(group))
+        for name in names:
+            if name not in seen and environment.get(name, "").strip():
+                seen.add(name)
+                yield row, name

@@ -1,0 +1,79 @@
+"""What the environment variables of other servers do: they say a setting, have no effect, or are refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mmserve import config, foreign
+from mmserve.config import load
+from mmserve.errors import StartError
+
+
+def test_every_row_says_a_setting_that_exists_or_a_reason() -> None:
+    settings = {row.name for row in config.table()}
+    for row in foreign.TABLE:
+        assert (row.setting in settings) != bool(row.reason), row
+    assert len({row.variable for row in foreign.TABLE}) == len(foreign.TABLE)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "setting", "value"),
+    [
+        ("SERVING_MODEL_STORE", "/models", "model_store", "/models"),
+        ("SERVING_BATCH_SIZE", "8", "batch_size", 8),
+        ("SERVING_MIN_WORKERS", "2", "min_workers", 2),
+        ("SERVING_MAX_WORKERS", "3", "max_workers", 3),
+        ("SERVING_MAX_WORKERS", "-1", "max_workers", None),
+        ("SERVING_MAX_REQUEST_SIZE", " 1000 ", "max_request_size", 1000),
+        ("PREDICT_TIMEOUT", "30", "predict_timeout", 30.0),
+        ("MODEL_LOADING_TIMEOUT", "300", "model_loading_timeout", 300.0),
+        ("SERVING_DOWNLOAD_DIR", "/cache", "cache_dir", "/cache"),
+    ],
+)
+def test_a_variable_of_djl_serving_says_a_setting(variable: str, text: str, setting: str, value: object) -> None:
+    loaded = load({}, {variable: text})
+    assert getattr(loaded.settings, setting) == value
+    assert loaded.sources == ({setting: variable} if value is not None else {})
+
+
+def test_it_goes_before_the_file_and_after_our_own_variable(tmp_path: Path) -> None:
+    file = tmp_path / "mmserve.toml"
+    file.write_text("batch_size = 1\njob_queue_size = 1\n")
+    environment = {"SERVING_BATCH_SIZE": "2", "SERVING_JOB_QUEUE_SIZE": "2", "MMSERVE_JOB_QUEUE_SIZE": "3"}
+    settings = load({}, environment, str(file)).settings
+    assert (settings.batch_size, settings.job_queue_size) == (2, 3)
+
+
+def test_what_has_no_effect_is_remarked_with_its_reason() -> None:
+    environment = {"SERVING_USE_NATIVE_IO": "true", "SERVING_NO_SUCH": "1", "SERVING_IO_RATIO": "", "PATH": "/bin"}
+    assert load({}, environment).remarks == [
+        "SERVING_USE_NATIVE_IO has no effect: it concerns Java",
+        "SERVING_NO_SUCH has no effect: it is not known",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "reason"),
+    [
+        ("SERVING_KEYSTORE", "keys.p12", "TLS"),
+        ("SERVING_CORS_ALLOWED_ORIGIN", "*", "CORS"),
+        ("SERVING_LOAD_ON_DEVICES", "gpu0", "CPUs"),
+        ("SERVING_THROTTLE_ERROR_HTTP_CODE", "503", "always 429"),
+    ],
+)
+def test_what_would_be_missed_is_refused_by_name(variable: str, text: str, reason: str) -> None:
+    with pytest.raises(StartError, match=f"^{variable}={re.escape(text)} cannot be had: .*{reason}"):
+        load({}, {variable: text})
+
+
+def test_what_holds_anyway_is_not_refused() -> None:
+    assert load({}, {"SERVING_THROTTLE_ERROR_HTTP_CODE": "429", "SERVING_LOAD_ON_DEVICES": "-1"}).remarks
+
+
+@pytest.mark.parametrize(("variable", "text"), [("SERVING_MAX_WORKERS", "many"), ("SERVING_BATCH_SIZE", "0")])
+def test_a_value_that_is_none_is_refused_by_the_variables_name(variable: str, text: str) -> None:
+    with pytest.raises(StartError, match=f"^{variable}: '{text}' is not valid"):
+        load({}, {variable: text})
