@@ -7,13 +7,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import models_for_tests as models
 from tests.http.gates import Gate
 from tests.servers import Server, processes_of, wait_until
+
+if TYPE_CHECKING:
+    from tests.s3 import S3
 
 _SHARED = pytest.StashKey[set[str]]()
 
@@ -108,6 +111,16 @@ def serve_module(
     yield start
     for server in servers:
         server.end()
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    """An S3 with an empty bucket, for the tests of one module."""
+    # Half a second that only the modules which use it pay for.
+    from tests.s3 import S3
+
+    with S3() as s3:
+        yield s3
 
 
 @pytest.fixture
