@@ -149,7 +149,7 @@ class Dispatcher:
     def _dispatch(self, queue: ModelQueue, *, admitted: bool = False) -> None:
         idle, now = queue.pool.idle, self._clock.now
         while idle and queue.waiting:
-            if not admitted and not self._share.has_room(queue, now) and not queue.pool.is_waiting():
+            if not admitted and not self._share.has_room(queue, now) and not queue.pool.is_waiting(now):
                 self._share.line_up(queue)
                 self._watch_line()
                 return

@@ -76,7 +76,8 @@ class Supervisor:
         self._memory = memory
         self._room = Room(self._memory, evict=self._evict, admit=self._admit)
         self._room.idle = idle
-        self._failing: set[SimulatedPool] = set()
+        # In an order that is the same with the same seed, which a set's is not.
+        self._failing: dict[SimulatedPool, None] = {}
         self._ids = itertools.count(1)
         self.workers: dict[int, SimulatedWorker] = {}
         self.counts = Counts()
@@ -98,7 +99,7 @@ class Supervisor:
             pool.used()
             if not pool.failures.none:
                 pool.failures.answered(worker.asked_at)
-                self._failing.discard(pool)
+                self._failing.pop(pool, None)
         if worker.retiring:
             self._stop(worker)
             return False
@@ -214,14 +215,15 @@ class Supervisor:
 
     def _fail(self, pool: SimulatedPool, error: ServingError) -> None:
         pool.failures.note(error, "", self._clock.now)
-        self._failing.add(pool)
+        self._failing[pool] = None
         self._room.leave(pool)
         if not pool.serving:
             self.dispatcher.pool_failed(pool)
 
     def _go_round(self) -> None:
         now = self._clock.now
-        for pool in {worker.pool for worker in self._room.idle.expired(now, _idle_limit)} | self._failing:
+        expired = (worker.pool for worker in self._room.idle.expired(now, _idle_limit))
+        for pool in dict.fromkeys([*expired, *self._failing]):
             assert isinstance(pool, SimulatedPool)
             self.reconcile(pool)
         for short in self._room.impatient(now):

@@ -236,7 +236,8 @@ class Dispatcher:
         while idle and queue.waiting:
             if self._delayed(queue, now):
                 return
-            if not admitted and queue.long_batches and not self._share.has_room(queue, now) and not pool.is_waiting():
+            crowded = not admitted and queue.long_batches and not self._share.has_room(queue, now)
+            if crowded and not pool.is_waiting(now):
                 self._share.line_up(queue)
                 self._watch_line()
                 return

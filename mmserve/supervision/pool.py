@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sized
 
 from mmserve.models.model import Content, EffectiveSettings, Model
@@ -113,7 +112,7 @@ class Pool:
             wanted=self.wanted,
             service_time=self.service_time,
             start_time=self.start_time,
-            cpu_share=self.cpu_share() if self.waiting else None,
+            cpu_share=self.cpu_share(now) if self.waiting else None,
             proven=self._proven,
         )
 
@@ -140,12 +139,11 @@ class Pool:
             if self._uses > 1:
                 self.interval = None
 
-    def cpu_share(self) -> float | None:
+    def cpu_share(self, now: float) -> float | None:
         """How much of the time in which its workers answer they need a CPU for, running on it or waiting for it.
 
         None as long as that is not known. Looked at only where it makes a difference: it costs 12 us a worker.
         """
-        now = time.monotonic()
         busy = sum(worker.busy_seconds + worker.running_for(now) for worker in self.workers)
         if busy >= self._share_after or (self._cpu_share is None and busy >= _LEAST_BUSY):
             used = [worker.cpu_seconds() for worker in self.workers if worker.busy_seconds or worker.held is not None]
@@ -158,9 +156,9 @@ class Pool:
             self._share_after = busy + _SHARE_EVERY
         return self._cpu_share
 
-    def is_waiting(self) -> bool:
+    def is_waiting(self, now: float) -> bool:
         """As `waits`, looked at again."""
-        share = self.cpu_share()
+        share = self.cpu_share(now)
         self.waits = share is not None and share < WAITING
         return self.waits
 
