@@ -40,6 +40,7 @@ from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.observed import ObservedQueue
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MIB
+from mmserve.supervision.promptness import be_prompt
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.template import Template
 
@@ -239,5 +240,6 @@ def run(
     # A worker takes four descriptors here, a connection one.
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    be_prompt()
     server = Server(settings, template)
     uvloop.run(server.run(lambda: ready(server)))
