@@ -7,14 +7,8 @@ then does DJL: a handler that was never given a batch need not know what one is.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
@@ -31,12 +25,10 @@ _RAISED_BY_MODELS = (Exception, SystemExit)
 
 def load(spec: ModelSpec) -> Handler:
     directory = Path(spec.directory).resolve()
-    # Both as DJL has it: model.py opens files by relative paths and imports the modules beside it.
-    os.chdir(directory)
-    model_code.make_importable(directory)
+    model_code.enter(directory)
     djl_python_shim.install()
     entry_point = spec.options.get("option.entryPoint") or _DEFAULT_ENTRY_POINT
-    module = _imported(directory, entry_point)
+    module = model_code.entry_module(directory, entry_point)
     name = spec.options.get("option.handler") or _DEFAULT_HANDLER
     handle = getattr(module, name, None)
     if not callable(handle):
@@ -44,30 +36,6 @@ def load(spec: ModelSpec) -> Handler:
     handler = DjlHandler(spec, directory, name, handle)
     handler.initialize()
     return handler
-
-
-def _imported(directory: Path, entry_point: str) -> ModuleType:
-    if "://" in entry_point:
-        raise LoadError("option.entryPoint is a URL: code is run from the model's own directory only")
-    if not entry_point.endswith(".py"):
-        return importlib.import_module(entry_point)
-    file = directory / entry_point
-    if not file.is_file():
-        raise LoadError(f"there is no {entry_point} in the model's directory")
-    # Unlike "model", which the next model of the process would have as well.
-    name = f"mmserve_model_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    module_spec = importlib.util.spec_from_file_location(name, file)
-    if module_spec is None or module_spec.loader is None:
-        raise LoadError(f"{entry_point} is no Python module")
-    module = importlib.util.module_from_spec(module_spec)
-    # Before it runs: pickles and dataclasses look their module up there.
-    sys.modules[name] = module
-    try:
-        module_spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 class DjlHandler:
