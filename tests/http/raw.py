@@ -98,3 +98,8 @@ def chunked(path: str, *chunks: bytes, headers: tuple[str, ...] = ()) -> bytes:
     lines = [f"POST {path} HTTP/1.1", "Host: test", "Transfer-Encoding: chunked", *headers]
     pieces = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (*chunks, b"")]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + b"".join(pieces)
+
+
+def rows_of(size: int) -> bytes:
+    """A body of so many bytes that is a row the model answers."""
+    return b"[[1.0]]".ljust(size)

@@ -1,0 +1,37 @@
+"""What most tests of HTTP use; a module that needs another server or store has its own by the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import models_for_tests as models
+from tests.http.raw import RawClient
+from tests.servers import Server
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server with an address for each API. Its store has `linear` (2x + 1)."""
+    directory = tmp_path_factory.mktemp("store")
+    models.write_archive(directory / "linear.tar.gz", models.linear())
+    return serve_module(model_store=directory, preload="sklearn.linear_model", management_address="http://127.0.0.1:0/")
+
+
+@pytest.fixture
+def store(server: Server) -> Path:
+    return Path(server.settings["model_store"])
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A model that is not in the store: 4x."""
+    return models.write_archive(tmp_path / "outside.tar.gz", models.linear(slope=4.0, intercept=0.0))
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[RawClient]:
+    with RawClient(server) as client:
+        yield client
