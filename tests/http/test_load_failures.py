@@ -26,11 +26,6 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
     return serve_module(model_store=store, preload="sklearn.linear_model")
 
 
-@pytest.fixture
-def store(server: Server) -> Path:
-    return Path(server.settings["model_store"])
-
-
 def write_counted(directory: Path, loads: Path, rest: str) -> Path:
     """A model.py that leaves a line in `loads` whenever it is loaded."""
     return models.write_model(directory, files={"model.py": f"open({str(loads)!r}, 'a').write('x\\n')\n{rest}\n"})

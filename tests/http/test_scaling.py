@@ -25,11 +25,6 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
     )
 
 
-@pytest.fixture
-def store(server: Server) -> Path:
-    return Path(server.settings["model_store"])
-
-
 def has_workers(server: Server, model: str, number: int) -> bool:
     return len(server.worker_pids(model)) == number
 

@@ -33,6 +33,17 @@ def write_coded(directory: Path, handler: str = ANSWER_PID, *, load: str = "", p
     return models.write_model(directory, files=files)
 
 
+def put(archive: Path, answer: str, *, load: str = "", properties: str = "", handler: str = "") -> None:
+    """An archive of a model that answers so, in the place of another at once, as whoever deploys it would."""
+    files = {
+        "model.py": code(handler or f"return Output().add({answer!r})", load=load),
+        "serving.properties": properties,
+    }
+    # A name that is no model's.
+    temporary = models.write_archive(archive.with_name(f".{archive.name}"), files=files)
+    temporary.replace(archive)
+
+
 def counting(file: Path) -> str:
     """Code that leaves a line in a file, to count how often it has run."""
     return f"open({str(file)!r}, 'a').write('x\\n')"
@@ -44,6 +55,11 @@ def count(file: Path) -> int:
 
 def ask(server: Server, model: str, what: str = "x", **headers: str) -> httpx.Response:
     return server.client.post(f"/predictions/{model}", content=what, headers={"content-type": "text/plain", **headers})
+
+
+def ready(server: Server, model: str) -> int:
+    """Workers of a model that have nothing to do."""
+    return [worker["status"] for worker in server.describe(model)["workers"]].count("READY")
 
 
 def scale(server: Server, model: str, **parameters: Any) -> httpx.Response:

@@ -18,14 +18,11 @@ import pytest
 from tests import models_for_tests as models
 from tests.http.gates import Gate
 from tests.servers import LIGHT, Server, wait_until
-from tests.supervision.coded import ask, code, count, counting, events, reasons, scale, write_coded
+from tests.supervision.coded import ask, code, count, counting, events, put, ready, reasons, scale, write_coded
 
 # Seconds between two looks at the store.
 _INTERVAL = 0.1
 _CALLERS = 3
-# What a worker of a large model holds, and what there is for all of them, in bytes.
-_LARGE = "import numpy\nheld = numpy.ones(60 * 1024 * 1024 // 8)"
-_ROOM = 230 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +33,6 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def store(server: Server) -> Path:
     return Path(server.settings["model_store"])
-
-
-def put(archive: Path, answer: str, *, load: str = "", properties: str = "", handler: str = "") -> None:
-    """An archive of a model that answers so, in the place of another at once, as whoever deploys it would."""
-    files = {
-        "model.py": code(handler or f"return Output().add({answer!r})", load=load),
-        "serving.properties": properties,
-    }
-    # A name that is no model's.
-    temporary = models.write_archive(archive.with_name(f".{archive.name}"), files=files)
-    temporary.replace(archive)
 
 
 @contextmanager
@@ -206,34 +192,6 @@ def test_all_are_replaced_though_one_of_the_new_workers_fails_once(server: Serve
     wait_until(lambda: ready(server, "halfway") == 3, "three new workers")
     assert "load_failed" in reasons(server, "halfway", "worker_stopped")
     assert count(loaded) == 4
-
-
-def test_workers_are_replaced_within_the_memory_that_there_is(
-    server: Server, serve: Callable[..., Server], tmp_path: Path
-) -> None:
-    front, template = psutil.Process(server.process.pid), psutil.Process(server.template_pid())
-    itself = front.memory_full_info().uss + template.memory_info().rss
-    directory = tmp_path / "narrow"
-    directory.mkdir()
-    # Room for three and a half.
-    narrow = serve(model_store=directory, preload=LIGHT, store_check_interval=_INTERVAL, memory_budget=itself + _ROOM)
-    put(directory / "large.tar.gz", "old", load=_LARGE, properties="minWorkers=3\n")
-    assert ask(narrow, "large").text == "old"
-    wait_until(lambda: ready(narrow, "large") == 3, "three workers")
-    old = set(narrow.worker_pids("large"))
-    put(directory / "large.tar.gz", "new", load=_LARGE, properties="minWorkers=3\n")
-    wait_until(lambda: ready(narrow, "large") == 3 and not old & set(narrow.worker_pids("large")), "three new workers")
-    assert ask(narrow, "large").text == "new"
-    running = [0]
-    for event in events(narrow, "large", "worker_started", "worker_stopped"):
-        running.append(running[-1] + (1 if event["kind"] == "worker_started" else -1))
-    assert max(running) == 3
-    # Nor was the last one that serves given away for one that might not.
-    assert min(running[running.index(3) :]) >= 1
-
-
-def ready(server: Server, model: str) -> int:
-    return [worker["status"] for worker in server.describe(model)["workers"]].count("READY")
 
 
 def test_a_sleeping_model_wakes_with_the_newer_archive(server: Server, store: Path) -> None:
