@@ -13,11 +13,21 @@ from collections import OrderedDict
 from concurrent.futures import Future
 from io import BufferedReader
 from pathlib import Path
+from typing import NamedTuple
 
 from mmserve.models.destination import ArchiveError, UnpackLimits
-from mmserve.models.unpack import Version, digest_of, opened, remove_leftovers, unpack, unpack_version, version_of
+from mmserve.models.unpack import (
+    Version,
+    digest_of,
+    directory_for,
+    opened,
+    remove_leftovers,
+    unpack,
+    unpack_version,
+    version_of,
+)
 
-__all__ = ["SUFFIXES", "ArchiveCache", "ArchiveError", "UnpackLimits", "name_of", "unpack", "valid_name"]
+__all__ = ["SUFFIXES", "ArchiveCache", "ArchiveError", "UnpackLimits", "Unpacked", "name_of", "unpack", "valid_name"]
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
@@ -36,6 +46,13 @@ def valid_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
+class Unpacked(NamedTuple):
+    """The directory with an archive's content, and the archive's SHA-256."""
+
+    directory: Path
+    digest: str
+
+
 class ArchiveCache:
     """The unpacked archives of this host. One object serves all threads."""
 
@@ -49,11 +66,12 @@ class ArchiveCache:
         cache.mkdir(parents=True, exist_ok=True)
         remove_leftovers(cache)
 
-    def directory(self, archive: Path) -> Path:
+    def unpacked(self, archive: Path) -> Unpacked:
         """As `unpack`, but what has not changed is not read again, and what is under way is not done twice."""
         with opened(archive) as file:
             version = version_of(archive, file)
-            return self._unpacked_once(version, file, self._digest(version, file))
+            digest = self._digest(version, file)
+            return Unpacked(self._unpacked_once(version, file, digest), digest)
 
     def _digest(self, version: Version, file: BufferedReader) -> str:
         with self._lock:
@@ -76,7 +94,7 @@ class ArchiveCache:
         if under_way is not mine:
             return under_way.result()
         try:
-            directory = unpack_version(version, file, self._cache / digest, self._limits)
+            directory = unpack_version(version, file, directory_for(self._cache, digest), self._limits)
         except BaseException as error:
             mine.set_exception(error)
             raise

@@ -23,7 +23,7 @@ def prepare(model: Model, archives: ArchiveCache) -> Content:
     # Before anything is read: what changes from now on is newer than what is read.
     seen = fingerprint(model.source)
     try:
-        directory = model.source if model.source.is_dir() else archives.directory(model.source)
+        directory, version = _unpacked(model.source, archives, seen)
         options = properties.read(directory)
         settings = model_settings(options)
     except (ArchiveError, PropertiesError, SettingError) as error:
@@ -33,8 +33,12 @@ def prepare(model: Model, archives: ArchiveCache) -> Content:
     for key in unknown_keys(options):
         logger.warning("model %s: unknown key in serving.properties: %s", model.name, key)
     has_code = "option.entryPoint" in options or (directory / "model.py").is_file()
-    version = seen if directory == model.source else directory.name
     return Content(directory, options, settings, has_code, seen, version)
+
+
+def _unpacked(source: Path, archives: ArchiveCache, seen: Fingerprint) -> tuple[Path, str | Fingerprint]:
+    """Where the files are, and what is equal for equal files."""
+    return (source, seen) if source.is_dir() else archives.unpacked(source)
 
 
 def fingerprint(source: Path) -> Fingerprint:

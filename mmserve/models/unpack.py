@@ -41,8 +41,8 @@ _DAMAGE = (
     zlib.error,
 )
 
-# 128 bits of SHA-256: nobody can make two archives that share them.
-_DIGEST_LENGTH = 32
+# Of the digest in a directory's name: 128 bits, which nobody finds a second archive for.
+_NAME_LENGTH = 32
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9]{1,7})-[0-9a-f]+")
 _being_unpacked: set[str] = set()
@@ -64,8 +64,13 @@ def version_of(archive: Path, file: BufferedReader) -> Version:
 
 
 def digest_of(file: BufferedReader) -> str:
+    """The whole SHA-256, in hexadecimal digits."""
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST_LENGTH]
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def directory_for(cache: Path, digest: str) -> Path:
+    return cache / digest[:_NAME_LENGTH]
 
 
 @contextmanager
@@ -85,7 +90,7 @@ def unpack(archive: Path, cache: Path, limits: UnpackLimits) -> Path:
     """
     with opened(archive) as file:
         version = version_of(archive, file)
-        return unpack_version(version, file, cache / digest_of(file), limits)
+        return unpack_version(version, file, directory_for(cache, digest_of(file)), limits)
 
 
 def unpack_version(version: Version, file: BufferedReader, target: Path, limits: UnpackLimits) -> Path:

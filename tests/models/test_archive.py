@@ -72,13 +72,13 @@ def test_an_unchanged_archive_is_hashed_and_unpacked_once(
     monkeypatch.setattr(mmserve.models.unpack, "untar", unpacked)
     archive = archives.write_tar(tmp_path / "m.tgz", archives.regular("model.joblib", b"old"))
     known = ArchiveCache(cache, LIMITS)
-    assert len({known.directory(archive) for _ in range(3)}) == 1
+    assert len({known.unpacked(archive).directory for _ in range(3)}) == 1
     assert (hashed.count, unpacked.count) == (1, 1)
     # Another content, of the same size and in the same file.
     before = archive.stat()
     archives.write_tar(archive, archives.regular("model.joblib", b"new"))
     os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert (known.directory(archive) / "model.joblib").read_bytes() == b"new"
+    assert (known.unpacked(archive).directory / "model.joblib").read_bytes() == b"new"
     assert (hashed.count, unpacked.count) == (2, 2)
 
 
@@ -90,18 +90,18 @@ def test_no_more_digests_are_remembered_than_asked_for(
     a, b, c = (archives.write_tar(tmp_path / f"{name}.tar", archives.regular(name)) for name in "abc")
     known = ArchiveCache(cache, LIMITS, remembered=2)
     for archive in (a, b, a, c, a, c):
-        known.directory(archive)
+        known.unpacked(archive)
     assert hashed.count == 3
-    known.directory(b)
+    known.unpacked(b)
     assert hashed.count == 4
 
 
 def test_what_was_removed_from_the_cache_is_unpacked_again(tmp_path: Path, cache: Path) -> None:
     archive = archives.write_tar(tmp_path / "m.tar", archives.regular("model.joblib"))
     known = ArchiveCache(cache, LIMITS)
-    directory = known.directory(archive)
+    directory = known.unpacked(archive).directory
     directory.rename(tmp_path / "taken")
-    assert known.directory(archive) == directory
+    assert known.unpacked(archive).directory == directory
     assert directory.is_dir()
 
 
@@ -116,7 +116,7 @@ def test_threads_that_ask_for_the_same_archive_unpack_it_once(
 
     def ask() -> Path:
         start.wait()
-        return known.directory(archive)
+        return known.unpacked(archive).directory
 
     with ThreadPoolExecutor(8) as pool:
         asked = [pool.submit(ask) for _ in range(8)]
@@ -133,7 +133,7 @@ def test_threads_that_ask_for_different_archives_do_not_wait_for_each_other(
     known = ArchiveCache(cache, LIMITS)
     files = [archives.write_tar(tmp_path / f"{name}.tar", archives.regular(name)) for name in "ab"]
     with ThreadPoolExecutor(2) as pool:
-        assert len(set(pool.map(known.directory, files))) == 2
+        assert len(set(pool.map(known.unpacked, files))) == 2
 
 
 def test_threads_that_wait_for_a_bad_archive_all_get_its_error(
@@ -145,25 +145,25 @@ def test_threads_that_wait_for_a_bad_archive_all_get_its_error(
 
     def ask() -> Path:
         start.wait()
-        return known.directory(archive)
+        return known.unpacked(archive).directory
 
     with ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(ask) for _ in range(4)]
     assert all(isinstance(answer.exception(), ArchiveError) for answer in asked)
     assert list(cache.iterdir()) == []
     archives.write_tar(archive, archives.regular("model.joblib"))
-    assert known.directory(archive).is_dir()
+    assert known.unpacked(archive).directory.is_dir()
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path, cache: Path) -> None:
     os.mkfifo(tmp_path / "m.tar.gz")
     with pytest.raises(ArchiveError, match="is not a file"):
-        ArchiveCache(cache, LIMITS).directory(tmp_path / "m.tar.gz")
+        ArchiveCache(cache, LIMITS).unpacked(tmp_path / "m.tar.gz")
 
 
 def test_an_archive_that_is_not_there_is_an_error_of_the_system(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        ArchiveCache(cache, LIMITS).directory(tmp_path / "m.tar.gz")
+        ArchiveCache(cache, LIMITS).unpacked(tmp_path / "m.tar.gz")
 
 
 def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -185,4 +185,4 @@ def test_what_this_process_is_unpacking_is_no_leftover(
 ) -> None:
     archive = archives.write_tar(tmp_path / "m.tar", archives.regular("model.joblib"))
     monkeypatch.setattr(mmserve.models.unpack, "untar", Calls(untar, lambda: ArchiveCache(cache)))
-    assert (ArchiveCache(cache).directory(archive) / "model.joblib").is_file()
+    assert (ArchiveCache(cache).unpacked(archive).directory / "model.joblib").is_file()
