@@ -41,7 +41,10 @@ class _Switching:
         for kind in self._kinds:
             self.began.append(time.perf_counter())
             end = self.began[-1] + SECONDS
-            yield from itertools.takewhile(lambda _, end=end: time.perf_counter() < end, itertools.cycle(kind))  # type: ignore[misc]
+            for call in itertools.cycle(kind):
+                if time.perf_counter() >= end:
+                    break
+                yield call
 
 
 def run(directory: Path, progress: Progress) -> list[Row]:

@@ -110,7 +110,7 @@ class ConnectionServer(web.Server):
     """Makes the connections of one listener, and closes those that are too slow."""
 
     def __init__(self, handler: Handler, *, read_timeout: float, **options: Any) -> None:
-        # A client that goes away takes its request with it.
+        # A client that goes away takes its request with it. (What aiohttp's own server hands on, its types do not say.)
         super().__init__(handler, handler_cancellation=True, **options)  # type: ignore[arg-type]
         self._options = options
         self._read_timeout = read_timeout

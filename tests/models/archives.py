@@ -8,6 +8,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -59,8 +60,8 @@ def directory(name: str) -> tuple[tarfile.TarInfo, bytes]:
 
 def write_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
     """Compressed if the name says so. Members are written as they are."""
-    mode = "w" if path.suffix == ".tar" else "w:gz"
-    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+    mode: Literal["w", "w:gz"] = "w" if path.suffix == ".tar" else "w:gz"
+    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT) as tar:
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
     return path

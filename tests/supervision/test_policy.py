@@ -51,10 +51,11 @@ def test_a_model_that_is_not_known_to_load_is_tried_by_one_worker() -> None:
     assert scale(replace(first, proven=True), CPUS).workers > 1
 
 
-@pytest.mark.parametrize("running", [{}, {"busy": 1}, {"idle": (0.0,)}, {"starting": 1}])
-def test_the_minimum_is_restored_at_once(running: dict[str, object]) -> None:
-    sight = replace(NOTHING, min_workers=3, **running)  # type: ignore[arg-type]
-    assert scale(sight, CPUS) == Scaling(3, "min_workers")
+@pytest.mark.parametrize(
+    "sight", [NOTHING, replace(NOTHING, busy=1), replace(NOTHING, idle=(0.0,)), replace(NOTHING, starting=1)]
+)
+def test_the_minimum_is_restored_at_once(sight: Sight) -> None:
+    assert scale(replace(sight, min_workers=3), CPUS) == Scaling(3, "min_workers")
 
 
 def test_all_the_workers_that_a_queue_justifies_start_at_once() -> None:

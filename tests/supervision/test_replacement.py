@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -243,39 +242,32 @@ def test_newer_files_in_a_directory_take_over_too(server: Server, store: Path) -
     wait_until(answering(server, "directory", "new"), "the newer file to be noticed")
 
 
+@pytest.mark.parametrize("name", ["meanwhile-1", "meanwhile-2", "meanwhile-3"])
 def test_the_newer_one_takes_over_though_another_has_been_started_meanwhile(
-    server: Server, store: Path, tmp_path: Path
+    server: Server, store: Path, tmp_path: Path, threads: ThreadPoolExecutor, name: str
 ) -> None:
     """The old worker has died while the newer archive was tried, and a request did not wait for that."""
-    names = [f"meanwhile-{number}" for number in range(6)]
     gates = tmp_path / "gates"
     gates.mkdir()
 
-    def loading(name: str) -> list[str]:
-        return [file.name.removeprefix(f"{name}.") for file in gates.glob(f"{name}.*")]
+    def loading() -> list[Path]:
+        return list(gates.iterdir())
 
-    def gated(name: str) -> str:
-        mine = f"{str(gates)!r} + '/{name}.' + str(os.getpid())"
-        return f"open({mine}, 'w').close()\nwhile os.path.exists({mine}): time.sleep(0.002)"
-
-    for name in names:
-        put(store / f"{name}.tar.gz", "old", properties="maxWorkers=1\n")
-        assert ask(server, name).text == "old"
-        put(store / f"{name}.tar.gz", "new", load=gated(name), properties="maxWorkers=1\n")
-    with ThreadPoolExecutor(len(names)) as threads:
-        asked = []
-        for name in names:
-            (trial,) = wait_until(partial(loading, name), "a worker that loads the newer archive")
-            (old,) = [pid for pid in server.worker_pids(name) if str(pid) != trial]
-            os.kill(old, signal.SIGKILL)
-            wait_until(lambda: len(events(server, name, "worker_died")) == 1, "its end")  # noqa: B023
-            asked.append(threads.submit(ask, server, name))
-            wait_until(lambda: len(loading(name)) == 2, "another worker that loads")  # noqa: B023
-            (gates / f"{name}.{trial}").unlink()
-            wait_until(lambda: events(server, name, "model_replaced"), "the newer archive to take over")  # noqa: B023
-            for other in set(loading(name)):
-                (gates / f"{name}.{other}").unlink()
-            assert asked[-1].result().text == "new"
-    for name in names:
-        assert len(events(server, name, "worker_died")) == 1
-        wait_until(lambda: len(server.worker_pids(name)) == 1, "one worker, as many as there may be")  # noqa: B023
+    put(store / f"{name}.tar.gz", "old", properties="maxWorkers=1\n")
+    assert ask(server, name).text == "old"
+    mine = f"{str(gates)!r} + '/' + str(os.getpid())"
+    gated = f"open({mine}, 'w').close()\nwhile os.path.exists({mine}): time.sleep(0.002)"
+    put(store / f"{name}.tar.gz", "new", load=gated, properties="maxWorkers=1\n")
+    (trial,) = wait_until(loading, "a worker that loads the newer archive")
+    (old,) = [pid for pid in server.worker_pids(name) if str(pid) != trial.name]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: len(events(server, name, "worker_died")) == 1, "its end")
+    asked = threads.submit(ask, server, name)
+    wait_until(lambda: len(loading()) == 2, "another worker that loads")
+    trial.unlink()
+    wait_until(lambda: events(server, name, "model_replaced"), "the newer archive to take over")
+    for other in loading():
+        other.unlink()
+    assert asked.result().text == "new"
+    assert len(events(server, name, "worker_died")) == 1
+    wait_until(lambda: len(server.worker_pids(name)) == 1, "one worker, as many as there may be")
