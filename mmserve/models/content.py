@@ -13,7 +13,7 @@ from mmserve.models.archive import ArchiveCache, ArchiveError
 from mmserve.models.model import Content, Fingerprint, Model
 from mmserve.models.properties import PropertiesError, unknown_keys
 from mmserve.models.settings import SettingError, model_settings
-from mmserve_worker.handlers.files import MODEL_SUFFIXES
+from mmserve_worker.handlers.files import is_model
 
 logger = logging.getLogger("mmserve.models")
 
@@ -56,7 +56,7 @@ def fingerprint(source: Path) -> Fingerprint:
 
 def _stamps(directory: Path) -> Iterator[tuple[str, int, int, int]]:
     for entry in os.scandir(directory):
-        if entry.name == properties.FILE_NAME or entry.name.endswith((*MODEL_SUFFIXES, ".py")):
+        if entry.name == properties.FILE_NAME or entry.name.endswith(".py") or is_model(Path(entry.path)):
             yield _stamp(entry.name, entry.stat())
 
 

@@ -46,7 +46,7 @@ def _check_directory(directory: Path, report: Report) -> None:
     properties = _check_properties(directory, report)
     code = _check_code(directory, properties, report)
     try:
-        model = model_file(directory)
+        model = model_file(directory, properties)
     except LookupError as error:
         # Code of the model's own may well load what it likes.
         (report.remarks if code else report.errors).append(str(error))

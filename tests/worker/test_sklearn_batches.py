@@ -23,7 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from mmserve_worker.calls import Handler
 from mmserve_worker.handlers import anatomy
-from mmserve_worker.handlers.sklearn import SklearnHandler
+from mmserve_worker.handlers.rows import RowsHandler
 from tests.worker.handled import answered, call, loaded, predictions
 
 RNG = np.random.default_rng(0)
@@ -35,7 +35,7 @@ class Counting:
     """Counts how often the model is called and with how much."""
 
     def __init__(self, handler: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert isinstance(handler, SklearnHandler)
+        assert isinstance(handler, RowsHandler)
         self.sizes: list[int] = []
         for method, function in handler._methods.items():
             monkeypatch.setitem(handler._methods, method, self._counted(function))
@@ -60,6 +60,15 @@ def test_alike_calls_are_one_call_of_the_model(classifier: Handler, monkeypatch:
     assert counting.sizes == [sum(1 + start % 3 for start in range(32))]
     for one, reply in zip(calls, together, strict=True):
         np.testing.assert_allclose(predictions(reply), predictions(classifier.answer([one])[0]), rtol=1e-12)
+
+
+def test_a_row_that_is_not_in_an_array_of_rows_is_joined_as_well(
+    classifier: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting = Counting(classifier, monkeypatch)
+    replies = classifier.answer([call([0.5, 1.5, 2.5]), call([[0.5, 1.5, 2.5], [-5.0, 0.5, 1.5]])])
+    assert [predictions(reply) for reply in replies] == [[1], [1, 0]]
+    assert counting.sizes == [3]
 
 
 def test_unlike_calls_are_answered_side_by_side(classifier: Handler, monkeypatch: pytest.MonkeyPatch) -> None:

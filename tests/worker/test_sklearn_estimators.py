@@ -12,7 +12,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import all_estimators
 
 from mmserve_worker.handlers import anatomy
-from mmserve_worker.handlers.sklearn import METHODS, SklearnHandler
+from mmserve_worker.handlers.rows import RowsHandler
+from mmserve_worker.handlers.served import METHODS
 from tests.worker.handled import call, predictions
 
 RNG = np.random.default_rng(0)
@@ -77,7 +78,7 @@ def test_rows_answered_together_are_as_if_answered_alone(estimator: Any) -> None
     if not any(hasattr(model, method) for method in METHODS):
         return
     with warnings.catch_warnings():
-        handler = SklearnHandler("the-model", model, {})
+        handler = RowsHandler("the-model", model, {})
         is_deterministic = anatomy.are_rows_independent(anatomy.parts(model), is_vouched_for=False)
         for method in handler._methods:
             calls = [call([row.tolist()], method=method) for row in X[:ROWS]]

@@ -249,9 +249,9 @@ def test_models_that_write_to_their_input_get_a_copy(tmp_path: Path) -> None:
 
 def loaded_in_process(model: Any) -> Handler:
     """For models that cannot be pickled."""
-    from mmserve_worker.handlers.sklearn import SklearnHandler
+    from mmserve_worker.handlers.rows import RowsHandler
 
-    return SklearnHandler("the-model", model, {})
+    return RowsHandler("the-model", model, {})
 
 
 # --- feature names

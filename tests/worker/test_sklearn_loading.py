@@ -21,7 +21,7 @@ from mmserve_worker import handlers
 from mmserve_worker.calls import Handler, ModelSpec
 from mmserve_worker.handlers import model_files
 from mmserve_worker.handlers.errors import LoadError
-from mmserve_worker.handlers.sklearn import SklearnHandler
+from mmserve_worker.handlers.rows import RowsHandler
 from tests.worker.handled import answered, loaded
 
 MODEL = make_pipeline(StandardScaler(), LinearRegression()).fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
@@ -121,4 +121,4 @@ def test_what_is_no_model_does_not_load(tmp_path: Path) -> None:
 
 def test_the_handler_that_other_servers_name_for_it_is_this_one(tmp_path: Path) -> None:
     joblib.dump(MODEL, tmp_path / "model.joblib")
-    assert isinstance(load(tmp_path, entryPoint="djl_python.sklearn_handler"), SklearnHandler)
+    assert isinstance(load(tmp_path, entryPoint="djl_python.sklearn_handler"), RowsHandler)

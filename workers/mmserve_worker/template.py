@@ -31,7 +31,12 @@ from mmserve_worker.channel import ChannelFiles
 logger = logging.getLogger("mmserve.template")
 
 # Our own code that a worker needs for its first request, imported after the libraries it uses.
-_OWN_MODULES = ("mmserve_worker.handlers.sklearn", "mmserve_worker.handlers.djl", "mmserve_worker.codecs")
+_OWN_MODULES = (
+    "mmserve_worker.handlers.rows",
+    "mmserve_worker.handlers.sklearn",
+    "mmserve_worker.handlers.djl",
+    "mmserve_worker.codecs",
+)
 
 
 def main() -> None:

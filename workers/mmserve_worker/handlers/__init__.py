@@ -12,13 +12,14 @@ from pathlib import Path
 
 from mmserve_worker.calls import Handler, ModelSpec
 
-_SKLEARN = "mmserve_worker.handlers.sklearn"
+_ROWS = "mmserve_worker.handlers.rows"
 _DJL = "mmserve_worker.handlers.djl"
 
 # What `option.entryPoint` may name beside a model's own code, as serving.properties files of other servers
 # do.
 _BUILT_IN = {
-    "djl_python.sklearn_handler": _SKLEARN,
+    "djl_python.sklearn_handler": _ROWS,
+    "djl_python.xgboost_handler": _ROWS,
 }
 
 
@@ -33,4 +34,4 @@ def _contract(spec: ModelSpec) -> str:
         return _BUILT_IN.get(entry_point, _DJL)
     if (Path(spec.directory) / "model.py").is_file():
         return _DJL
-    return _SKLEARN
+    return _ROWS

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 
 _SCALARS = frozenset({bool, bytes, complex, float, int, str, type(None)})
-_LIBRARIES = frozenset({"joblib", "numpy", "pandas", "scipy", "sklearn"}) | sys.stdlib_module_names | {"builtins"}
+# Trees answer row by row, whoever has grown them.
+_BOOSTING = frozenset({"lightgbm", "xgboost"})
+_LIBRARIES = (
+    frozenset({"joblib", "numpy", "pandas", "scipy", "sklearn"}) | _BOOSTING | sys.stdlib_module_names | {"builtins"}
+)
 
 # Estimators of scikit-learn whose answer for a row depends on what other rows come with it.
 _NOT_ROW_BY_ROW = frozenset(
@@ -56,7 +60,7 @@ def parts(model: object) -> Iterator[Any]:
 
 
 def is_foreign(part: object) -> bool:
-    """Whether its code is neither scikit-learn's nor of a library that scikit-learn is built on."""
+    """Whether its code is neither scikit-learn's, nor of a library that it is built on, nor gradient boosting."""
     code = part if isinstance(part, type | FunctionType | BuiltinFunctionType) else type(part)
     return str(code.__module__ or "builtins").partition(".")[0] not in _LIBRARIES
 

@@ -10,6 +10,8 @@ logger = logging.getLogger("mmserve.model")
 
 # Called by scikit-learn and by models' own code alike: it is their caller that says whose fault an error is.
 _LIBRARIES = frozenset({"joblib", "numpy", "pandas", "scipy"})
+# These refuse input that they cannot use with ValueError or TypeError.
+_REFUSE = frozenset({"lightgbm", "sklearn", "xgboost"})
 _LONGEST_MESSAGE = 500
 
 
@@ -20,9 +22,9 @@ class LoadError(Exception):
 def failure(error: BaseException, model: str) -> Reply:
     """The answer to a call whose model raised.
 
-    scikit-learn refuses input that it cannot use with ValueError or TypeError, and that is the caller's to
-    mend. The same classes raised by a model's own code say nothing about the caller: all else is the model's
-    failure.
+    scikit-learn, XGBoost and LightGBM refuse input that they cannot use with ValueError or TypeError, and that is the
+    caller's to mend. The same classes raised by a model's own code say nothing about the caller: all else is the
+    model's failure.
     """
     if isinstance(error, CallError):
         return error.reply()
@@ -52,4 +54,4 @@ def _is_refusal(error: BaseException) -> bool:
         if package not in _LIBRARIES:
             innermost = package
         traceback = traceback.tb_next
-    return innermost == "sklearn"
+    return innermost in _REFUSE

@@ -3,10 +3,13 @@ names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from mmserve_worker import codecs
+from mmserve_worker.calls import Buffer
 from mmserve_worker.codecs.refusals import bad_request, quoted
 from mmserve_worker.codecs.rows import Array, Rows, column_of
 from mmserve_worker.handlers import anatomy
@@ -21,31 +24,48 @@ class Features:
     each column where their types differ), `assembled` makes of them what the model takes.
     """
 
-    def __init__(self, model: object) -> None:
-        count = getattr(model, "n_features_in_", None)
-        self._model_name = type(model).__name__
-        self._count = int(count) if count is not None else None
-        self.names = tuple(map(str, getattr(model, "feature_names_in_", ())))
+    def __init__(
+        self, model_name: str, count: int | None, names: tuple[str, ...], categorical: Iterable[str] = ()
+    ) -> None:
+        """Of the features in `categorical` the values are names or numbers of categories."""
+        self._model_name = model_name
+        self._count = count
+        self.names = names
+        self._categorical = frozenset(categorical)
         self._pandas: Any = None
         self._index: Any = None
-        self._is_framed = False
+        self._is_framed = bool(self._categorical)
         self._selects_by_name = False
-        if self.names:
-            self._use_frames(list(anatomy.parts(model)))
+        if self._categorical:
+            self._use_frames()
 
-    def _use_frames(self, model_parts: list[Any]) -> None:
-        """A model fitted on a data frame takes an array as well, and a frame costs it another 100 us; so
-        frames are for those that look columns up by name, and for columns of different types."""
-        self._selects_by_name = anatomy.selects_by_name(model_parts)
+    @classmethod
+    def of_estimator(cls, model: object, model_parts: list[Any]) -> Features:
+        count = getattr(model, "n_features_in_", None)
+        names = tuple(map(str, getattr(model, "feature_names_in_", ())))
+        features = cls(type(model).__name__, int(count) if count is not None else None, names)
+        if names:
+            # A model fitted on a data frame takes an array as well, and a frame costs it another 100 us; so frames
+            # are for those that look columns up by name, and for columns of different types.
+            features._selects_by_name = anatomy.selects_by_name(model_parts)
+            features._is_framed = features._selects_by_name or anatomy.may_look_at_names(model_parts)
+            features._use_frames()
+        return features
+
+    def _use_frames(self) -> None:
         try:
             import pandas
         except ModuleNotFoundError:
-            if self._selects_by_name:
+            if self._selects_by_name or self._categorical:
                 raise
+            self._is_framed = False
             return
         self._pandas = pandas
         self._index = pandas.Index(self.names)
-        self._is_framed = self._selects_by_name or anatomy.may_look_at_names(model_parts)
+
+    def read(self, body: Buffer, content_type: str) -> list[Array]:
+        rows = codecs.decode(body, content_type, self.names)
+        return self.columns(rows) if len(rows.values) else [rows.values]
 
     def columns(self, rows: Rows) -> list[Array]:
         values = rows.values
@@ -79,9 +99,20 @@ class Features:
         first = columns[0]
         if self._pandas is None or (first.ndim != 1 and not self._is_framed):
             return first
+        if self._categorical:
+            columns = columns if first.ndim == 1 else list(first.T)
+            named = dict(zip(self.names, columns, strict=True))
+            return self._pandas.DataFrame({**named, **{n: self._category(named[n]) for n in self._categorical}})
         if first.ndim == 1:
             return self._pandas.DataFrame(dict(zip(self.names, columns, strict=True)))
         return self._pandas.DataFrame(first, columns=self._index, copy=False)
+
+    def _category(self, values: Array) -> Any:
+        """Categories that are integers have become floats where other columns of a request have fractions or nulls."""
+        codes, categories = self._pandas.factorize(values)
+        if categories.dtype.kind == "f" and (categories == np.floor(categories)).all():
+            categories = categories.astype(np.int64)
+        return self._pandas.Categorical.from_codes(codes, categories=categories)
 
     def _is_texts(self, values: Array) -> bool:
         """Models without a number of features take texts, each of them a sample."""

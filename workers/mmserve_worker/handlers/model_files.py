@@ -1,4 +1,4 @@
-"""Reads a model from its file: joblib, pickle or skops."""
+"""Reads a model from its file, as the object that its library makes of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmserve_worker.handlers import libraries
 from mmserve_worker.handlers.errors import LoadError, one_line
 
 logger = logging.getLogger("mmserve.model")
@@ -25,14 +26,22 @@ def load(file: Path, name: str, options: Mapping[str, str]) -> Any:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            model = _load_skops(file, options) if file.suffix == ".skops" else _load_pickle(file)
+            model = _read(file, options)
         except (LoadError, MemoryError):
             raise
+        except ModuleNotFoundError as error:
+            raise libraries.missing(file, error) from error
         except Exception as error:
             # Whatever byte the reader stumbled on: KeyError(110), alone, tells nobody that the file is no pickle.
             raise LoadError(f"{file.name} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
     _log(name, caught)
     return model
+
+
+def _read(file: Path, options: Mapping[str, str]) -> Any:
+    if file.suffix == ".skops":
+        return _load_skops(file, options)
+    return libraries.read(file, options) if libraries.has_own_format(file) else _load_pickle(file)
 
 
 def _load_pickle(file: Path) -> Any:

@@ -1,156 +1,22 @@
-"""scikit-learn's models: what is waiting is answered by as few calls as are right.
-
-calls ──► decode, check ──► alike ones joined ──► one call of the model ──► each caller's rows ──► encode
-               │                                        │ raised, or not a result for each row └─ refused:
-               answered alone               └──► each one alone, so that only the bad one fails
-"""
+"""scikit-learn's models, and all that have the methods of one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from mmserve_worker import codecs
-from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
-from mmserve_worker.codecs.answers import Answer
-from mmserve_worker.codecs.refusals import bad_request, quoted
-from mmserve_worker.codecs.rows import Array
-from mmserve_worker.handlers import anatomy, features, model_code, model_files, results, warned
-from mmserve_worker.handlers.errors import LoadError, failure
+from mmserve_worker.handlers import anatomy, threads
 from mmserve_worker.handlers.features import Features
-from mmserve_worker.handlers.files import model_file
-from mmserve_worker.handlers.options import is_batch_size_said
-
-# Methods that take rows and return something for each of them, and that a caller may therefore name. The
-# first that a model has is its default: transformers have no predict.
-METHODS = (
-    "predict",
-    "transform",
-    "predict_proba",
-    "predict_log_proba",
-    "decision_function",
-    "score_samples",
-    "apply",
-)
-# All that a model may raise short of what must end the process. sys.exit() is the model's failure, not the
-# worker's.
-_RAISED_BY_MODELS = (Exception, SystemExit)
+from mmserve_worker.handlers.options import is_batch_size_said, thread_count
+from mmserve_worker.handlers.served import Served, methods_of
 
 
-def load(spec: ModelSpec) -> Handler:
-    directory = Path(spec.directory)
-    model_code.make_importable(directory)
-    model = model_files.load(model_file(directory), spec.name, spec.options)
-    warned.log_each_once(spec.name)
-    return SklearnHandler(spec.name, model, spec.options)
-
-
-@dataclass(slots=True)
-class _Job:
-    """A call that can be answered: what goes into which method, and how its answer is written."""
-
-    method: str
-    columns: list[Array]
-    rows: int
-    write: codecs.Writer
-
-
-class SklearnHandler:
-    def __init__(self, name: str, model: Any, options: Mapping[str, str]) -> None:
-        self._name = name
-        self._features = Features(model)
-        self._methods: dict[str, Callable[[Any], Any]] = {
-            method: getattr(model, method) for method in METHODS if hasattr(model, method)
-        }
-        if not self._methods:
-            raise LoadError(f"{type(model).__name__} is no model: it has none of {', '.join(METHODS)}")
-        self._default = options.get("option.method") or next(iter(self._methods))
-        if self._default not in self._methods:
-            raise LoadError(f"option.method is {self._default}: {self._what_there_is()}")
-        self._can_join = anatomy.are_rows_independent(anatomy.parts(model), is_batch_size_said(options))
-
-    def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        if len(calls) == 1:
-            job = self._job(calls[0])
-            return [job if isinstance(job, Reply) else self._alone(job)]
-        jobs = [self._job(call) for call in calls]
-        replies: dict[int, Reply] = {}
-        for group in self._groups(jobs):
-            answered = self._together([job for _, job in group])
-            replies.update(zip([index for index, _ in group], answered, strict=True))
-        return [replies[index] if isinstance(job, _Job) else job for index, job in enumerate(jobs)]
-
-    def _groups(self, jobs: list[_Job | Reply]) -> list[list[tuple[int, _Job]]]:
-        """The jobs that one call may answer, with their places in the batch."""
-        groups: dict[object, list[tuple[int, _Job]]] = {}
-        for index, job in enumerate(jobs):
-            if isinstance(job, _Job):
-                alike = (job.method, features.signature(job.columns)) if self._can_join and job.rows else index
-                groups.setdefault(alike, []).append((index, job))
-        return list(groups.values())
-
-    def _job(self, call: Call) -> _Job | Reply:
-        try:
-            method = call.method or self._default
-            if method not in self._methods:
-                raise bad_request(f"no method {quoted(method)}: {self._what_there_is()}")
-            write = codecs.writer(call.accept)
-            rows = codecs.decode(call.body, call.content_type, self._features.names)
-            count = len(rows.values)
-            return _Job(method, self._features.columns(rows) if count else [rows.values], count, write)
-        except CallError as error:
-            return error.reply()
-
-    def _what_there_is(self) -> str:
-        return f"this model has {', '.join(self._methods)}"
-
-    def _together(self, jobs: list[_Job]) -> list[Reply]:
-        if len(jobs) == 1:
-            return [self._alone(jobs[0])]
-        try:
-            answer = self._call(jobs[0].method, features.joined([job.columns for job in jobs]))
-        except _RAISED_BY_MODELS:
-            # One of them is to blame, and only it may fail.
-            return [self._alone(job) for job in jobs]
-        if not results.has_rows(answer, sum(job.rows for job in jobs)):
-            return [self._alone(job) for job in jobs]
-        replies = []
-        start = 0
-        for job in jobs:
-            replies.append(_written(job, results.rows_between(answer, start, start + job.rows)))
-            start += job.rows
-        return replies
-
-    def _alone(self, job: _Job) -> Reply:
-        if not job.rows:
-            return _written(job, np.empty(0))
-        try:
-            answer = self._call(job.method, job.columns)
-        except _RAISED_BY_MODELS as error:
-            return failure(error, self._name)
-        if job.rows == 1 and not isinstance(answer, list) and answer.ndim == 1 and len(answer) != 1:
-            # SparsePCA drops the rows' axis where there is one row.
-            answer = answer.reshape(1, -1)
-        return _written(job, answer)
-
-    def _call(self, method: str, columns: list[Array]) -> Answer:
-        rows = self._features.assembled(columns)
-        try:
-            result = self._methods[method](rows)
-        except ValueError as error:
-            # Bodies are read in place and must not be written to, which a model with copy=False may want to.
-            if "read-only" not in str(error):
-                raise
-            result = self._methods[method](self._features.assembled([column.copy() for column in columns]))
-        return results.answer_of(result, method)
-
-
-def _written(job: _Job, answer: Answer) -> Reply:
-    try:
-        return job.write(answer)
-    except CallError as error:
-        return error.reply()
+def served(model: Any, options: Mapping[str, str]) -> Served:
+    model_parts = list(anatomy.parts(model))
+    threads.limit(model_parts, thread_count(options))
+    return Served(
+        type(model).__name__,
+        methods_of(model),
+        Features.of_estimator(model, model_parts),
+        anatomy.are_rows_independent(model_parts, is_batch_size_said(options)),
+    )

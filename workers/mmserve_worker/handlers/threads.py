@@ -1,0 +1,19 @@
+"""How many threads gradient boosting inside of a model may use.
+
+OMP_NUM_THREADS does not bind it: LightGBM's estimators ask for a thread for each core, and XGBoost's keep the number
+they were trained with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def limit(model_parts: Iterable[Any], count: int) -> None:
+    for part in model_parts:
+        package = str(type(part).__module__).partition(".")[0]
+        if package == "xgboost" and type(part).__name__ == "Booster":
+            part.set_param({"nthread": count})
+        elif package in {"xgboost", "lightgbm"} and hasattr(part, "n_jobs"):
+            part.n_jobs = count
