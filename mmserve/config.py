@@ -127,6 +127,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         8 * 1024 * 1024 * 1024
     )
     max_unpacked_files: Annotated[Positive, Meta(description="Files that one archive may unpack to.")] = 10_000
+    trust: Annotated[
+        str,
+        Meta(
+            description="Models that may be loaded: `all`, `skops-only` (no pickle, no code), or `sha256:FILE`, a list."
+        ),
+    ] = "all"
     worker_nice: Annotated[
         int, Meta(ge=0, le=19, description="How far below the front's priority workers run (nice).")
     ] = 5

@@ -32,6 +32,7 @@ from mmserve.models.model import EffectiveSettings
 from mmserve.models.registrations import Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.store import DirectoryStore
+from mmserve.models.trust import policy
 from mmserve.observability.events import EventLog
 from mmserve.observability.metrics import Figures, Metrics
 from mmserve.observability.places import Places
@@ -41,6 +42,7 @@ from mmserve.scheduling.observed import ObservedQueue
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MIB
 from mmserve.supervision.promptness import be_prompt
+from mmserve.supervision.spawning import hide_from_workers
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.template import Template
 
@@ -70,6 +72,7 @@ class Server:
         self.settings = settings
         self._first_template = template
         self.store = DirectoryStore(settings.model_store) if settings.model_store is not None else None
+        self.trust = policy(settings.trust)
         limits = UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
         try:
             self.archives = ArchiveCache(Path(settings.cache_dir), limits)
@@ -110,7 +113,7 @@ class Server:
         places = Places(settings.metrics_models)
         self.supervisor = Supervisor(
             self.template,
-            partial(prepare, archives=self.archives),
+            partial(prepare, archives=self.archives, trust=self.trust),
             _defaults(settings, limits),
             log=self.log,
             limits=limits,
@@ -241,5 +244,6 @@ def run(
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     be_prompt()
+    hide_from_workers()
     server = Server(settings, template)
     uvloop.run(server.run(lambda: ready(server)))

@@ -13,27 +13,29 @@ from mmserve.models.archive import ArchiveCache, ArchiveError
 from mmserve.models.model import Content, Fingerprint, Model
 from mmserve.models.properties import PropertiesError, unknown_keys
 from mmserve.models.settings import SettingError, model_settings
+from mmserve.models.trust import Trust, UntrustedModel
 from mmserve_worker.handlers.files import is_model
 
 logger = logging.getLogger("mmserve.models")
 
 
-def prepare(model: Model, archives: ArchiveCache) -> Content:
+def prepare(model: Model, archives: ArchiveCache, trust: Trust) -> Content:
     """Blocks: reads, unpacks and parses files. Raises ModelFailed with what is wrong with them."""
     # Before anything is read: what changes from now on is newer than what is read.
     seen = fingerprint(model.source)
     try:
         directory, version = _unpacked(model.source, archives, seen)
         options = properties.read(directory)
+        trust.check(directory, options, version if isinstance(version, str) else None)
         settings = model_settings(options)
-    except (ArchiveError, PropertiesError, SettingError) as error:
+    except (ArchiveError, PropertiesError, SettingError, UntrustedModel) as error:
         raise ModelFailed(type(error).__name__, f"{model.source.name}: {error}") from error
     except OSError as error:
         raise ModelFailed(type(error).__name__, f"{model.source.name} cannot be read: {error}") from error
     for key in unknown_keys(options):
         logger.warning("model %s: unknown key in serving.properties: %s", model.name, key)
     has_code = "option.entryPoint" in options or (directory / "model.py").is_file()
-    return Content(directory, options, settings, has_code, seen, version)
+    return Content(directory, options, settings, has_code, seen, version, trust.codeless)
 
 
 def _unpacked(source: Path, archives: ArchiveCache, seen: Fingerprint) -> tuple[Path, str | Fingerprint]:

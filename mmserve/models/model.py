@@ -32,6 +32,8 @@ class Content:
     fingerprint: Fingerprint
     # Equal for equal files: the digest of an archive, or the fingerprint of a directory.
     version: str | Fingerprint
+    # Its worker refuses to unpickle and to run what is not a library's.
+    codeless: bool = False
 
 
 @dataclass(frozen=True, slots=True)

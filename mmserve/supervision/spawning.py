@@ -6,6 +6,7 @@ happen side by side.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Collection, Sequence
 
 from mmserve_worker import control
 
+_PR_SET_DUMPABLE = 4
 # What a template and its workers get of the server's environment: nothing that could be a secret of the server's.
 _PASSED_ON = frozenset({"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"})
 _PASSED_ON_PREFIXES = ("LC_", "LD_LIBRARY_PATH", "MALLOC_", "MMSERVE_", "PYTHON")
@@ -56,6 +58,15 @@ def spawn(preload: Sequence[str], *, log_level: str, environment: Collection[str
             setpgroup=0,
         )
     return ours
+
+
+def hide_from_workers() -> None:
+    """Keeps this process's environment and memory from others of the same user: what a template is not given of the
+    environment, a model would read in /proc. Not from root; nor can its user trace it with py-spy or gdb any more.
+
+    A program that it starts can be looked into as ever.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _environment(named: Collection[str]) -> dict[str, str]:

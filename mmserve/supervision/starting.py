@@ -83,7 +83,12 @@ class Starter:
             assert content is not None
             worker.load(
                 model.key,
-                {"name": model.name, "directory": str(content.directory), "options": dict(content.options)},
+                {
+                    "name": model.name,
+                    "directory": str(content.directory),
+                    "options": dict(content.options),
+                    "codeless": content.codeless,
+                },
             )
             forked = await self._template.fork(worker.id, worker.channel.files)
         except asyncio.CancelledError:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from mmserve_worker import batch, handlers, learning, process
+from mmserve_worker import batch, codeless, handlers, learning, process
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
 from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
 
@@ -105,6 +105,8 @@ class Worker:
         process.set_title(f"mmserve: worker {spec.name}")
         before = learning.baseline()
         try:
+            if description["codeless"]:
+                codeless.forbid(spec.directory)
             self._models[frame.model_key] = handlers.load(spec)
         except (Exception, SystemExit) as error:
             trace = traceback.format_exc()[-_LONGEST:]
