@@ -47,7 +47,7 @@ ALLOWED = {
 KNOW_WORKERS = {
     "supervision": {"channel", "control", "generation"},
     "scheduling": {"batch", "calls", "channel"},
-    "models": {"handlers.files"},
+    "models": {"handlers.contracts", "handlers.files"},
 }
 # What is imported where it is needed, because a worker may run where it is missing.
 WORKER_LIBRARIES = {"numpy"}

@@ -15,7 +15,7 @@ from mmserve.models.pack import pack
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="The archive: .tar.gz, .tgz, .tar or .zip.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The archive: .tar.gz, .tgz, .tar, .zip or .mar.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Goes into its serving.properties.")
 @click.option("--force", is_flag=True, help="Replaces an output that is there.")
 @click.option("--check", "checked", type=click.Path(path_type=Path), metavar="FILE", help="Only checks an archive.")
@@ -46,7 +46,7 @@ def _refuse_missing(path: Path) -> None:
 def _refuse_output(output: Path, force: bool) -> None:
     name = name_of(output)
     if name is None:
-        raise click.ClickException(f"{output} must end in .tar.gz, .tgz, .tar or .zip")
+        raise click.ClickException(f"{output} must end in .tar.gz, .tgz, .tar, .zip or .mar")
     if not valid_name(name):
         raise click.ClickException(f"{name!r} is no name for a model: letters, digits and . _ - only, 200 at most")
     if output.exists() and not force:

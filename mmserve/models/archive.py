@@ -29,7 +29,7 @@ from mmserve.models.unpack import (
 
 __all__ = ["SUFFIXES", "ArchiveCache", "ArchiveError", "UnpackLimits", "Unpacked", "name_of", "unpack", "valid_name"]
 
-SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".mar")
 
 # The name of a model becomes part of paths and URLs.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")

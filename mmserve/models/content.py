@@ -14,9 +14,13 @@ from mmserve.models.model import Content, Fingerprint, Model
 from mmserve.models.properties import PropertiesError, unknown_keys
 from mmserve.models.settings import SettingError, model_settings
 from mmserve.models.trust import Trust, UntrustedModel
+from mmserve_worker.handlers import contracts
 from mmserve_worker.handlers.files import is_model
 
 logger = logging.getLogger("mmserve.models")
+
+# What is loaded beside code and models.
+_OTHER_FILES = (properties.FILE_NAME, Path(contracts.MANIFEST).name)
 
 
 def prepare(model: Model, archives: ArchiveCache, trust: Trust) -> Content:
@@ -34,7 +38,7 @@ def prepare(model: Model, archives: ArchiveCache, trust: Trust) -> Content:
         raise ModelFailed(type(error).__name__, f"{model.source.name} cannot be read: {error}") from error
     for key in unknown_keys(options):
         logger.warning("model %s: unknown key in serving.properties: %s", model.name, key)
-    has_code = "option.entryPoint" in options or (directory / "model.py").is_file()
+    has_code = contracts.may_have_code(directory, options)
     return Content(directory, options, settings, has_code, seen, version, trust.codeless)
 
 
@@ -58,7 +62,10 @@ def fingerprint(source: Path) -> Fingerprint:
 
 def _stamps(directory: Path) -> Iterator[tuple[str, int, int, int]]:
     for entry in os.scandir(directory):
-        if entry.name == properties.FILE_NAME or entry.name.endswith(".py") or is_model(Path(entry.path)):
+        if entry.name in contracts.CODE_DIRECTORIES and entry.is_dir():
+            for name, inode, mtime, size in _stamps(Path(entry.path)):
+                yield f"{entry.name}/{name}", inode, mtime, size
+        elif entry.name in _OTHER_FILES or entry.name.endswith(".py") or is_model(Path(entry.path)):
             yield _stamp(entry.name, entry.stat())
 
 

@@ -46,7 +46,7 @@ def pack(
         raise ArchiveError("there is no file to pack")
     members = sorted(sources.items())
     with _written_at_once(output) as file:
-        if output.name.endswith(".zip"):
+        if output.name.endswith((".zip", ".mar")):
             _write_zip(file, members)
         elif output.name.endswith(".tar"):
             _write_tar(file, members)

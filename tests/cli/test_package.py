@@ -73,7 +73,7 @@ def test_an_output_that_is_replaced_is_not_packed(place: Path) -> None:
     [
         (["missing.joblib", "-o", "a.tgz"], "missing.joblib does not exist"),
         (["model.joblib", "-o", "model.joblib/a.tgz"], "[Errno 17] File exists: 'model.joblib'"),
-        (["model.joblib", "-o", "a.7z"], "a.7z must end in .tar.gz, .tgz, .tar or .zip"),
+        (["model.joblib", "-o", "a.7z"], "a.7z must end in .tar.gz, .tgz, .tar, .zip or .mar"),
         (
             ["model.joblib", "-o", "a b.tgz"],
             "'a b' is no name for a model: letters, digits and . _ - only, 200 at most",

@@ -11,7 +11,7 @@ are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
@@ -127,13 +127,13 @@ def encode(answer: Answer) -> bytes:
 def encode_lines(answer: Answer) -> bytes:
     if is_plain(answer):
         return "".join(f"{_json_of_plain(row)}\n" for row in answer.tolist()).encode()
-    return "".join(f"{_dumps(row)}\n" for row in listed(answer)).encode()
+    return "".join(f"{dumps(row)}\n" for row in listed(answer)).encode()
 
 
 def _array_text(answer: Answer) -> str:
     if is_plain(answer):
         return _json_of_plain(answer.tolist())
-    return _dumps(listed(answer))
+    return dumps(listed(answer))
 
 
 def _json_of_plain(numbers: Any) -> str:
@@ -145,16 +145,20 @@ def _json_of_plain(numbers: Any) -> str:
     return text
 
 
-def _dumps(value: Any) -> str:
+def dumps(value: Any, of_other: Callable[[Any], Any] | None = None) -> str:
+    """Any value, NaN and infinity being null. `of_other` is asked for what JSON has no form for."""
+    of_other = of_other or _json_of_other
     try:
-        return json.dumps(value, allow_nan=False, default=_json_of_other)
+        return json.dumps(value, allow_nan=False, default=of_other)
     except ValueError:
-        return json.dumps(_without_nan(value), default=_json_of_other)
+        return json.dumps(_without_nan(value), default=of_other)
 
 
 def _without_nan(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

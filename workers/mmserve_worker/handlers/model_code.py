@@ -47,8 +47,8 @@ def entry_module(directory: Path, entry_point: str) -> ModuleType:
     try:
         module_spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         if plain:
-            del sys.modules[file.stem]
+            sys.modules.pop(file.stem, None)
         raise
     return module
