@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -47,3 +49,17 @@ def undone(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Iterator[None]:
 def answer(handler: Handler, body: bytes = b"[1]", **said: object) -> Reply:
     (reply,) = handler.answer([call(body, **said)])
     return reply
+
+
+def said(reply: Reply) -> Any:
+    assert reply.status == 200, reply
+    return json.loads(bytes(reply.body))  # type: ignore[arg-type]
+
+
+def mms_handler(expression: str) -> str:
+    """A handler of Multi Model Server that does one thing for each request."""
+    return f"def handle(data, context):\n    if data is None:\n        return None\n    {expression}\n"
+
+
+def mms_loaded(coded: Coded, source: str, options: dict[str, str] | None = None) -> Handler:
+    return coded.load({"service.py": source}, {"option.handler": "service:handle", **(options or {})})
