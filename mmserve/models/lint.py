@@ -15,6 +15,7 @@ from pathlib import Path
 from mmserve.models.archive import ArchiveError, UnpackLimits, name_of, unpack, valid_name
 from mmserve.models.properties import FILE_NAME, KNOWN_KEYS, PropertiesError, model_settings, read, unknown_keys
 from mmserve.models.settings import SettingError
+from mmserve_worker.handlers import contracts
 from mmserve_worker.handlers.files import model_file
 
 
@@ -79,16 +80,26 @@ def _check_properties(directory: Path, report: Report) -> dict[str, str]:
 
 
 def _check_code(directory: Path, properties: dict[str, str], report: Report) -> bool:
-    """Whether the model brings code of its own. `option.entryPoint` names a file, a module or a built-in handler."""
+    """Whether code of the model's own is what serves it."""
     entry_point = properties.get("option.entryPoint", "")
     is_file = entry_point.endswith(".py") and "://" not in entry_point
     named = entry_point if is_file else entry_point.replace(".", "/") + ".py"
-    present = [name for name in sorted({"model.py", named}) if (directory / name).is_file()]
+    try:
+        decision = contracts.decide(directory, properties)
+    except contracts.ManifestError as error:
+        report.errors.append(str(error))
+        return True
+    handler = decision.options.get("option.handler") or properties.get("option.handler", "")
+    handler = handler.partition(":")[0] if decision.contract is contracts.Contract.MMS else ""
+    files = {"model.py", named, *contracts.INFERENCE_FILES, handler}
+    present = [name for name in sorted(files) if name.endswith(".py") and (directory / name).is_file()]
     for name in present:
         _check_syntax(directory, name, report)
     if is_file and named not in present:
         report.errors.append(f"{FILE_NAME}: option.entryPoint is {entry_point!r}, which is not in the archive")
-    return bool(present)
+    if handler.endswith(".py") and not (directory / Path(handler).name).is_file() and handler not in present:
+        report.errors.append(f"the handler is {handler!r}, which is not in the archive")
+    return decision.contract is not contracts.Contract.MODEL_FILE
 
 
 def _check_syntax(directory: Path, name: str, report: Report) -> None:

@@ -130,6 +130,39 @@ def test_an_entry_point_of_the_server_is_no_code_of_the_model(tmp_path: Path) ->
     assert len(check(archive_of(tmp_path, files)).errors) == 1
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"inference.py": "def model_fn(directory): pass"},
+        {"code/inference.py": "def transform_fn(model, body, content_type, accept): pass", "weight.txt": "1"},
+        {"service.py": "x = 1", "MAR-INF/MANIFEST.json": '{"model": {"handler": "service.py:handle"}}'},
+        {"service.py": "x = 1", "serving.properties": "option.handler=service.py:handle"},
+    ],
+)
+def test_code_of_every_contract_may_do_without_a_model(tmp_path: Path, files: dict[str, bytes | str]) -> None:
+    assert check(archive_of(tmp_path, files)).errors == []
+    code = next(iter(files))
+    assert check(archive_of(tmp_path, {**files, code: "x ="})).errors == [f"{code}, line 1: invalid syntax"]
+
+
+def test_an_inference_py_that_is_only_a_helper_does_not_stand_for_a_model(tmp_path: Path) -> None:
+    (error,) = check(archive_of(tmp_path, {"inference.py": "class Helper: pass"})).errors
+    assert error.startswith("no model file")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "error"),
+    [
+        ("{", "MAR-INF/MANIFEST.json is not JSON"),
+        ('{"model": {"handler": "service.py"}}', "the handler is 'service.py', which is not in the archive"),
+    ],
+)
+def test_a_manifest_that_cannot_be_meant_is_an_error(tmp_path: Path, manifest: str, error: str) -> None:
+    files: dict[str, bytes | str] = {"MAR-INF/MANIFEST.json": manifest, "weight.txt": "1"}
+    (said,) = check(archives.write_zip(tmp_path / "a.mar", *((k, str(v).encode()) for k, v in files.items()))).errors
+    assert said.startswith(error)
+
+
 def test_nothing_of_the_archive_is_run(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, ...]:
