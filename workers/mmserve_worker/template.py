@@ -35,6 +35,9 @@ _OWN_MODULES = (
     "mmserve_worker.handlers.rows",
     "mmserve_worker.handlers.sklearn",
     "mmserve_worker.handlers.djl",
+    # 17 ms of a cold start, were it the worker that imports them.
+    "mmserve_worker.handlers.sagemaker",
+    "mmserve_worker.handlers.mms",
     "mmserve_worker.codecs",
 )
 
