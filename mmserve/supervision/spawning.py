@@ -29,6 +29,8 @@ _ONE_THREAD = {
         "NUMEXPR_NUM_THREADS",
     )
 }
+# ONNX Runtime otherwise starts a thread as it is imported, which a template must not have, to send home what it runs.
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
 def spawn(preload: Sequence[str], *, log_level: str, environment: Collection[str]) -> socket.socket:
@@ -54,7 +56,7 @@ def spawn(preload: Sequence[str], *, log_level: str, environment: Collection[str
                 "--preload",
                 *preload,
             ],
-            {**_environment(environment), **_ONE_THREAD},
+            {**_environment(environment), **_ONE_THREAD, **_SILENT},
             setpgroup=0,
         )
     return ours

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mmserve_worker.codecs.answers import Answer, as_table, flat, listed
-from mmserve_worker.codecs.refusals import bad_request
+from mmserve_worker.codecs.refusals import bad_request, not_acceptable
 from mmserve_worker.codecs.rows import Rows, array_of
 
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -97,7 +97,10 @@ def _kinds(values: Sequence[Any]) -> frozenset[type]:
 def encode(answer: Answer) -> bytes:
     """One row a line, without a header. Numbers are written as JSON would, NaN and infinity as `nan` and
     `inf`."""
-    rows = listed(as_table(flat(answer)))
+    table = as_table(flat(answer))
+    if table.dtype.hasobject and any(isinstance(value, dict) for value in table.flat):
+        raise not_acceptable("the answer has dictionaries: ask for application/json")
+    rows = listed(table)
     text = _written(rows, csv.QUOTE_MINIMAL)
     if "\r" in text:
         # The writer takes it for an ordinary character where lines end in a line feed; most readers do not.

@@ -139,11 +139,11 @@ def signature(columns: list[Array]) -> tuple[object, ...]:
     where an integer was sent. Of a matrix of objects the types in each column count.
     """
     first = columns[0]
+    if len(columns) > 1:
+        return tuple((column.shape[1:], column.dtype) for column in columns)
     if first.ndim == 2 and first.dtype.hasobject:
         return (first.shape[1:], *(frozenset(map(type, column)) for column in first.T.tolist()))
-    if len(columns) == 1:
-        return (first.shape[1:], first.dtype)
-    return tuple(column.dtype for column in columns)
+    return (first.shape[1:], first.dtype)
 
 
 def joined(inputs: list[list[Array]]) -> list[Array]:

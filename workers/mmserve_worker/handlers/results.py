@@ -59,3 +59,10 @@ def rows_between(answer: Answer, start: int, end: int) -> Answer:
     if isinstance(answer, list):
         return [output[start:end] for output in answer]
     return answer[start:end]
+
+
+def of_all_classes(probabilities: Array) -> Array:
+    """Of two classes gradient boosting gives the second one's probability alone."""
+    if probabilities.ndim == 2:
+        return probabilities
+    return np.column_stack((1 - probabilities, probabilities))
