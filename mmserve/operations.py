@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import posixpath
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mmserve.errors import (
@@ -23,7 +22,8 @@ from mmserve.models.model import Model
 from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.settings import ModelSettings
-from mmserve.models.store import resolve
+from mmserve.models.source import Source
+from mmserve.models.store import source_of
 from mmserve.observability.events import EventLog
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 class Listed(NamedTuple):
     name: str
-    source: Path
+    url: str
     status: str
 
 
@@ -105,7 +105,7 @@ class Operations:
             self._registry.add(model)
             if known is not None:
                 self._replace(known)
-        self._log.add("model_registered", model.name, str(model.source), level=logging.INFO)
+        self._log.add("model_registered", model.name, model.source.url, level=logging.INFO)
         pool = self._dispatcher.queue(model).pool if load else None
         if pool is not None:
             self._supervisor.wake(pool, load=True)
@@ -153,24 +153,22 @@ class Operations:
         return self._dispatcher.queue(await self._registry.find(name))
 
     async def list(self) -> list[Listed]:
-        sources = await self._registry.sources()
-        return [Listed(name, source, self._status(name)) for name, source in sources.items()]
+        urls = await self._registry.urls()
+        return [Listed(name, url, self._status(name)) for name, url in urls.items()]
 
     def _status(self, name: str) -> str:
         model = self._registry.get(name)
         return status(self._dispatcher.queue(model).pool) if model is not None else "SLEEPING"
 
-    async def _locate(self, url: str, name: str | None) -> tuple[Path, str]:
-        store = self._registry.store
-        source = resolve(url, Path.cwd() if store is None else store.directory)
+    async def _locate(self, url: str, name: str | None) -> tuple[Source, str]:
+        source = source_of(url, self._registry.store)
         if name is None:
-            name = name_of(source.name) or source.name
+            last = posixpath.basename(source.url)
+            name = name_of(last) or last
         if not valid_name(name):
-            raise BadRequest(f"Not a model name: {name!r}: letters, digits, '.', '_' and '-', at most 200.")
-        is_archive = name_of(source.name) is not None
-        # os.path's, since those of a Path raise what the system says to a name that is too long.
-        exists = await asyncio.to_thread(lambda: os.path.isdir(source) or (is_archive and os.path.isfile(source)))
-        if not exists:
+            parts = "letters, digits, '.', '_' and '-', at most 200 of them between two slashes"
+            raise BadRequest(f"Not a model name: {name!r}: {parts}.")
+        if not await self._registry.in_thread(source.exists):
             raise ModelNotFound(url)
         return source, name
 
@@ -199,9 +197,10 @@ class Operations:
             await pool.changed.wait()
 
     async def _restored(self, record: Record) -> Model | None:
-        source = None if record.source is None else Path(record.source)
-        if source is None and self._registry.store is not None:
-            source = await asyncio.to_thread(self._registry.store.find, record.name)
+        store = self._registry.store
+        source = None if record.source is None else source_of(record.source, store)
+        if source is None and store is not None:
+            source = await self._registry.in_thread(lambda: store.recall(record.name))
         if source is None:
             logger.warning("model %s was scaled and is not in the store any more", record.name)
             return None
@@ -217,7 +216,7 @@ class Operations:
         """As it is, or is to be scaled."""
         record = Record(
             model.name,
-            str(model.source) if model.registered else None,
+            model.source.url if model.registered else None,
             model.registered_with.values(),
             (scaled_to or model.scaled_to).values(),
         )
@@ -226,10 +225,17 @@ class Operations:
     async def _save_without(self, name: str) -> None:
         """As if the model had never been registered; what the store has by its name stays away."""
         store = self._registry.store
-        if store is not None and await asyncio.to_thread(store.find, name) is not None:
+        if store is not None and await self._is_in_store(name):
             await self._write(self._registrations.save, Record(name, withdrawn=True))
         else:
             await self._write(self._registrations.remove, name)
+
+    async def _is_in_store(self, name: str) -> bool:
+        try:
+            return await self._registry.look_up(name) is not None
+        except ServingError:
+            # It may be: then it has to stay away.
+            return True
 
     async def _write(self, write: Callable[[_T], None], what: _T) -> None:
         try:

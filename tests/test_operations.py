@@ -192,7 +192,7 @@ def test_what_is_being_written_holds_although_its_caller_has_gone(tmp_path: Path
         await interrupt(host, host.operations.scale("stored", ModelSettings(weight=2.0), wait=False))
         assert model.scaled_to == ModelSettings(weight=2.0)
         other = Record("other", scaled_to={"weight": 1.0})
-        assert host.saved() == [other, Record("stored", str(model.source), scaled_to={"weight": 2.0})]
+        assert host.saved() == [other, Record("stored", model.source.url, scaled_to={"weight": 2.0})]
         await interrupt(host, host.operations.unregister("stored"))
         assert host.registry.get("stored") is None
         assert host.saved() == [other, Record("stored", withdrawn=True)]
@@ -213,7 +213,7 @@ def test_a_registration_that_fails_takes_back_none_but_its_own(tmp_path: Path) -
             await first
         await unregistering
         assert host.registry.get("stored") is second
-        assert host.saved() == [Record("stored", str(second.source))]
+        assert host.saved() == [Record("stored", second.source.url)]
 
     run(tmp_path, test)
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from benchmarks.simulation.population import Profile
 from mmserve.models.model import Model
+from mmserve.models.source import LocalSource
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision.eviction import IdleWorkers
 from mmserve.supervision.limits import Limits
@@ -55,7 +56,7 @@ class ModelQueue:
 
 class SimulatedPool(Pool):
     def __init__(self, profile: Profile) -> None:
-        super().__init__(Model(profile.name, Path(profile.name)), profile.settings, ModelStats())
+        super().__init__(Model(profile.name, LocalSource(Path(profile.name))), profile.settings, ModelStats())
         self.profile = profile
 
 

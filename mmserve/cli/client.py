@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
 import msgspec
@@ -32,7 +32,7 @@ class ManagementClient:
         said = {name: value for name, value in (parameters or {}).items() if value is not None}
         query = f"?{urlencode(said)}" if said else ""
         try:
-            request = urllib.request.Request(f"{self._address}{quote(path)}{query}", method=method)
+            request = urllib.request.Request(f"{self._address}{path}{query}", method=method)
             with self._opener.open(request, timeout=_TIMEOUT) as response:
                 return msgspec.json.decode(response.read())
         except urllib.error.HTTPError as error:

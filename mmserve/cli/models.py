@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -25,6 +26,10 @@ def models(context: click.Context, /, config_file: str | None, **given: Any) -> 
     settings = load_settings(given, config_file).settings
     running = runfile.read(runfile.path(settings.runtime_dir, settings.management_address))
     context.obj = ManagementClient(running.management if running is not None else settings.management_address)
+
+
+def _path(name: str) -> str:
+    return f"/models/{quote(name, safe='')}"
 
 
 @models.command("list")
@@ -49,7 +54,7 @@ def list_(client: ManagementClient, limit: int | None) -> None:
 @click.pass_obj
 def describe(client: ManagementClient, name: str) -> None:
     """Shows a model's state, settings, workers and queue."""
-    click.echo(msgspec.json.format(msgspec.json.encode(client.get(f"/models/{name}"))).decode())
+    click.echo(msgspec.json.format(msgspec.json.encode(client.get(_path(name)))).decode())
 
 
 def _worker_options(command: Any) -> Any:
@@ -83,7 +88,7 @@ def register(client: ManagementClient, /, url: str, name: str | None, **asked: i
 @click.pass_obj
 def scale(client: ManagementClient, /, name: str, **asked: int | None) -> None:
     """Changes how many workers a model has."""
-    click.echo(client.call("PUT", f"/models/{name}", asked)["status"])
+    click.echo(client.call("PUT", _path(name), asked)["status"])
 
 
 @models.command()
@@ -91,4 +96,4 @@ def scale(client: ManagementClient, /, name: str, **asked: int | None) -> None:
 @click.pass_obj
 def unregister(client: ManagementClient, name: str) -> None:
     """Takes a model away when it has finished what it accepted."""
-    click.echo(client.call("DELETE", f"/models/{name}")["status"])
+    click.echo(client.call("DELETE", _path(name))["status"])

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
@@ -19,7 +20,7 @@ from mmserve.http.body import BodyReader
 from mmserve.http.connection import connection_of
 from mmserve.http.model_headers import response_headers
 from mmserve.http.plain import is_plain, plain_answer, plain_refusal, stays
-from mmserve.models.archive import name_of
+from mmserve.models.archive import without_suffix
 from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
@@ -140,11 +141,12 @@ class InferenceApi:
         return answer
 
     def _target(self, request: web.BaseRequest) -> Target | None:
-        match = _MODEL_PATH.fullmatch(request.path)
+        # Undecoded, since a name may have a slash in it, which is %2F there.
+        match = _MODEL_PATH.fullmatch(request.rel_url.raw_path)
         if match is None:
             return None
         query = request.query
-        target = Target(match[1] or match[2] or query.get("model_name"), query.get("method", ""))
+        target = Target(unquote(match[1] or match[2] or "") or query.get("model_name"), query.get("method", ""))
         if len(request.raw_path) <= _LONGEST_TARGET:
             if len(self._targets) >= _MAX_TARGETS:
                 self._targets.clear()
@@ -163,7 +165,8 @@ class InferenceApi:
         """The model of a request whose path names none."""
         said = request.headers.get(_TARGET_MODEL)
         if said is not None:
-            return name_of(said) or said
+            key = said.lstrip("/")
+            return without_suffix(key) or key
         only = await self._registry.only()
         if only is None:
             raise BadRequest(f"Say which model: by the header {_TARGET_MODEL} or by ?model_name=.")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Set
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import hdrs, web
@@ -74,13 +75,13 @@ class ManagementApi:
         self._bodies.release(body)
         if request.path in self._observation.paths:
             return await self._observation.respond(request, _parameters(request, bytes(body)), request_id)
-        action = self._action(request.method, request.path)
+        action = self._action(request.method, request.rel_url.raw_path)
         code, content = await action(_parameters(request, bytes(body)))
         return json_response(content, status=code, request_id=request_id)
 
     def _action(self, method: str, path: str) -> Action:
         match = _MODEL_PATH.fullmatch(path)
-        actions = self._actions.get(path) if match is None else self._model_actions(match[1])
+        actions = self._actions.get(path) if match is None else self._model_actions(unquote(match[1]))
         if actions is None:
             raise NotFound(f"No such route: {method} {path}")
         action = actions.get(hdrs.METH_GET if method == hdrs.METH_HEAD else method)
@@ -135,7 +136,7 @@ class ManagementApi:
         models = await self._operations.list()
         page: dict[str, Any] = {
             "models": [
-                {"modelName": model.name, "modelUrl": str(model.source), "status": model.status}
+                {"modelName": model.name, "modelUrl": model.url, "status": model.status}
                 for model in models[start : start + limit]
             ]
         }
@@ -192,7 +193,7 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
     settings = pool.settings
     described: dict[str, Any] = {
         "modelName": model.name,
-        "modelUrl": str(model.source),
+        "modelUrl": model.source.url,
         "status": status(pool),
         "minWorkers": settings.min_workers,
         "maxWorkers": settings.max_workers,

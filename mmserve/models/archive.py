@@ -27,23 +27,39 @@ from mmserve.models.unpack import (
     version_of,
 )
 
-__all__ = ["SUFFIXES", "ArchiveCache", "ArchiveError", "UnpackLimits", "Unpacked", "name_of", "unpack", "valid_name"]
+__all__ = [
+    "SUFFIXES",
+    "ArchiveCache",
+    "ArchiveError",
+    "UnpackLimits",
+    "Unpacked",
+    "name_of",
+    "unpack",
+    "valid_name",
+    "without_suffix",
+]
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".mar")
 
-# The name of a model becomes part of paths and URLs.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+# The name of a model becomes part of paths and URLs: the segments of a path, none of which can lead out of it.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})*")
+# Characters; as long as a key of S3 may be.
+_LONGEST_NAME = 1024
 
 
 def name_of(path: Path | str) -> str | None:
     """`churn-acme` for `churn-acme.tar.gz`; None for what is no archive."""
-    name = os.path.basename(path)
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
-    return name.removesuffix(suffix) or None if suffix is not None else None
+    return without_suffix(os.path.basename(path))
+
+
+def without_suffix(key: str) -> str | None:
+    """`eu/churn-acme` for `eu/churn-acme.tar.gz`; None for what is no archive."""
+    suffix = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), None)
+    return key.removesuffix(suffix) or None if suffix is not None else None
 
 
 def valid_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+    return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
 
 
 class Unpacked(NamedTuple):

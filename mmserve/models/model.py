@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmserve.models.settings import ModelSettings
+from mmserve.models.source import Fingerprint, Source
 
 _T = TypeVar("_T")
 
 _keys = itertools.count(1)
-
-
-# Of each file that counts: its name, inode, time of change and size.
-Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class Model:
     """One servable model. What was said of it by POST and by PUT is kept apart; `key` names it in frames."""
 
     name: str
-    source: Path
+    source: Source
     registered: bool = False
     registered_with: ModelSettings = field(default_factory=ModelSettings)
     # Of all that was ever said by PUT, the latest.

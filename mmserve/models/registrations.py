@@ -1,12 +1,13 @@
 """What was registered, scaled and withdrawn, on the disk, so that it holds again after a restart or a crash.
 
-One file for each model, `NAME.json`: models come by the thousand, and a single file would be written anew, all of it,
-for every one of them; nor can a damaged file take more than one model away. A file is replaced as a whole or not at
-all. Everything here blocks, and is called in threads.
+One file for each model, `NAME.json` (a slash in a name is `%2F`): models come by the thousand, and a single file would
+be written anew, all of it, for every one of them; nor can a damaged file take more than one model away. A file is
+replaced as a whole or not at all. Everything here blocks, and is called in threads.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import os
@@ -26,6 +27,8 @@ VERSION = 1
 MAX_BYTES = 1 << 16
 
 _SUFFIX = ".json"
+# Characters of a file's name without suffixes; file systems allow 255 with those of what is written or set aside.
+_LONGEST_STEM = 220
 # What is being written. No model's name begins with a dot.
 _TEMPORARY_PREFIX, _TEMPORARY_SUFFIX = ".", ".tmp"
 
@@ -126,7 +129,7 @@ class Registrations:
         self._sync()
 
     def _file(self, name: str) -> Path:
-        return self._directory / (name + _SUFFIX)
+        return self._directory / _file_name(name)
 
     def _sync(self) -> None:
         """A file's new name, or that it has gone, survives the loss of power only with its directory.
@@ -184,9 +187,19 @@ def _read(entry: os.DirEntry[str]) -> Record:
     _check_version(_version.decode(content).version)
     record = _record.decode(content)
     record.check()
-    if record.name + _SUFFIX != entry.name:
+    if _file_name(record.name) != entry.name:
         raise ValueError(f"it is of a model of another name: {record.name!r}")
     return record
+
+
+def _file_name(name: str) -> str:
+    """One that no other model has: no name has a `%`."""
+    if "/" not in name:
+        return name + _SUFFIX
+    flat = name.replace("/", "%2F")
+    if len(flat) > _LONGEST_STEM:
+        flat = "%" + hashlib.sha256(name.encode()).hexdigest()
+    return flat + _SUFFIX
 
 
 def _check_length(content: bytes) -> None:

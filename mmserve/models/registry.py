@@ -4,41 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from mmserve.errors import ModelNotFound
 from mmserve.models.model import Model
-from mmserve.models.store import DirectoryStore
+from mmserve.models.settings import ModelSettings
+from mmserve.models.source import Source
+from mmserve.models.store import Store
+
+_T = TypeVar("_T")
 
 # Seconds for which the store is believed to hold no other model than the one it held.
 _ONLY_FOR = 1.0
+# Names that the store is asked for at one time; it may be far away.
+_THREADS = 16
 
 
 class Registry:
-    def __init__(self, store: DirectoryStore | None) -> None:
+    def __init__(self, store: Store | None) -> None:
         self.store = store
         self._models: dict[str, Model] = {}
         # Unregistered by these names: what the store has by them is served only when it is registered.
         self._withdrawn: set[str] = set()
+        # What was asked by PUT for models that are not in the store now.
+        self._scalings: dict[str, ModelSettings] = {}
         self._only: str | None = None
         self._only_until = 0.0
+        self._finding: dict[str, asyncio.Task[Source | None]] = {}
+        # Of its own, so that a store that does not answer holds up nothing else.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
 
     def get(self, name: str) -> Model | None:
         """A model that has been asked for before; never touches the disk."""
         return self._models.get(name)
 
     async def find(self, name: str) -> Model:
-        """The model of this name, looked for in the store if it is new. Raises ModelNotFound."""
+        """The model of this name, looked for in the store if it is new. Raises ModelNotFound, or another ServingError
+        where the store cannot say."""
         model = self._models.get(name)
         if model is not None:
             return model
         if self.store is None or name in self._withdrawn:
             raise ModelNotFound(name)
-        source = await asyncio.to_thread(self.store.find, name)
+        source = await self.look_up(name)
         if source is None or name in self._withdrawn:
             raise ModelNotFound(name)
         # Another request may have found it meanwhile.
-        return self._models.setdefault(name, Model(name, source))
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = Model(name, source, scaled_to=self._scalings.pop(name, ModelSettings()))
+        return model
+
+    async def look_up(self, name: str) -> Source | None:
+        """What the store has by this name, asked once for all who want to know at the same time."""
+        assert self.store is not None
+        task = self._finding.get(name)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self.in_thread(partial(self.store.find, name)))
+            self._finding[name] = task
+            task.add_done_callback(lambda done: self._found(name, done))
+        return await asyncio.shield(task)
+
+    async def in_thread(self, work: Callable[[], _T]) -> _T:
+        """Does what asks the store, or a source, and may take its time."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def withdraw(self, name: str) -> None:
         """What the store has by this name is served only when it is registered."""
@@ -49,6 +81,7 @@ class Registry:
 
     def add(self, model: Model) -> None:
         self._models[model.name] = model
+        self._scalings.pop(model.name, None)
         self._only_until = 0.0
 
     def discard(self, model: Model) -> None:
@@ -57,23 +90,39 @@ class Registry:
         if self._models.get(model.name) is model:
             del self._models[model.name]
 
+    def lose(self, model: Model) -> None:
+        """It has gone from the store; when it is back, it is as it was scaled."""
+        self.discard(model)
+        if model.scaled_to.values():
+            self._scalings[model.name] = model.scaled_to
+
     def remove(self, model: Model) -> None:
         """Forgets a model; one of the store stays away until it is registered again."""
         self.discard(model)
         self.withdraw(model.name)
 
-    async def sources(self) -> dict[str, Path]:
+    @property
+    def models(self) -> list[Model]:
+        return list(self._models.values())
+
+    async def urls(self) -> dict[str, str]:
         """Every servable model and where it comes from, sorted by name."""
-        found = {} if self.store is None else await asyncio.to_thread(self.store.models)
+        found = {} if self.store is None else await self.in_thread(self.store.models)
         for name in self._withdrawn:
             found.pop(name, None)
-        found.update((model.name, model.source) for model in self._models.values())
+        found.update((model.name, model.source.url) for model in self._models.values())
         return dict(sorted(found.items()))
 
     async def only(self) -> str | None:
         """The name of the only model there is, if there is only one. The store is not read for every request."""
         if time.monotonic() >= self._only_until:
-            names = list(await self.sources())
+            names = list(await self.urls())
             self._only = names[0] if len(names) == 1 else None
             self._only_until = time.monotonic() + _ONLY_FOR
         return self._only
+
+    def _found(self, name: str, done: asyncio.Task[Source | None]) -> None:
+        del self._finding[name]
+        if not done.cancelled():
+            # Those who have asked may all have gone.
+            done.exception()

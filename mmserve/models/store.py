@@ -1,4 +1,4 @@
-"""The model store: a directory in which every sub-directory and every archive is a model by its name.
+"""The model store: where a model is found by its name alone. A directory here, a prefix of S3 in s3_store.py.
 
 Looked at when a name is asked for, not watched: what is dropped into it is there for the next request.
 """
@@ -7,17 +7,44 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote
 
 from mmserve.errors import BadRequest, StartError
 from mmserve.models.archive import SUFFIXES, name_of, valid_name
+from mmserve.models.source import LocalSource, Source, is_loaded
+from mmserve_worker.handlers import contracts
 
 logger = logging.getLogger("mmserve.models")
 
+# Directories in directories that are looked into for archives.
+_DEEPEST = 16
+
+
+class Store(Protocol):
+    """All methods but `source` may block, and are called in threads."""
+
+    @property
+    def url(self) -> str:
+        """As it is shown."""
+
+    def find(self, name: str) -> Source | None:
+        """Where the model of this name comes from. Raises ServingError where that cannot be said."""
+
+    def recall(self, name: str) -> Source | None:
+        """The same of a model that there was before the server's start, without asking other hosts."""
+
+    def models(self) -> dict[str, str]:
+        """The urls of all models by name."""
+
+    def source(self, relative: str) -> Source:
+        """What is registered by a url that is relative to the store."""
+
 
 class DirectoryStore:
-    """Its methods block on the file system and are called in a thread."""
+    """Every sub-directory and every archive is a model; archives may also lie in directories that are no models."""
 
     def __init__(self, directory: str) -> None:
         self.directory = Path(directory).absolute()
@@ -28,28 +55,66 @@ class DirectoryStore:
         if not os.access(self.directory, os.R_OK | os.X_OK):
             raise StartError(f"The model store may not be read: {directory}")
 
-    def find(self, name: str) -> Path | None:
-        """Where the model of this name is, a directory before an archive."""
+    @property
+    def url(self) -> str:
+        return str(self.directory)
+
+    def find(self, name: str) -> LocalSource | None:
+        """A directory before an archive."""
         if not valid_name(name):
             return None
-        directory = self.directory / name
-        if directory.is_dir():
-            return directory
-        archives = (self.directory / (name + suffix) for suffix in SUFFIXES)
-        return next((archive for archive in archives if archive.is_file()), None)
+        path = self.directory / name
+        above = path.relative_to(self.directory).parents[:-1]
+        if any(_holds_model(self.directory / folder) for folder in above):
+            # What lies in a model's directory is the model's.
+            return None
+        try:
+            if not above and path.is_dir() and not _is_folder(path, _DEEPEST):
+                return LocalSource(path)
+            archives = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+            return next((LocalSource(archive) for archive in archives if archive.is_file()), None)
+        except OSError:
+            # A name that is longer than the file system's may be.
+            return None
 
-    def models(self) -> dict[str, Path]:
-        """All models by name, sorted."""
-        found: dict[str, Path] = {}
-        with os.scandir(self.directory) as entries:
-            for entry in sorted(entries, key=_order):
-                name = entry.name if _is_directory(entry) else name_of(entry.name)
-                if name is not None and valid_name(name):
-                    found.setdefault(name, Path(entry.path))
-                elif not entry.name.startswith(".") and entry.name not in self._ignored:
-                    self._ignored.add(entry.name)
-                    logger.warning("in the model store, but no model by its name: %r", entry.name)
+    def recall(self, name: str) -> LocalSource | None:
+        return self.find(name)
+
+    def models(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, path in self._entries(self.directory, "", _DEEPEST):
+            if name is not None and valid_name(name):
+                found.setdefault(name, path)
+            elif path not in self._ignored:
+                self._ignored.add(path)
+                logger.warning(
+                    "in the model store, but no model by its name: %r", os.path.relpath(path, self.directory)
+                )
         return dict(sorted(found.items()))
+
+    def source(self, relative: str) -> LocalSource:
+        return LocalSource(self.directory / relative)
+
+    def _entries(self, directory: Path, prefix: str, levels: int) -> Iterator[tuple[str | None, str]]:
+        """What is there, by the names that it would have as models."""
+        for entry in sorted(_scan(directory), key=_order):
+            if entry.name.startswith("."):
+                continue
+            name = entry.name if _is_directory(entry) else name_of(entry.name)
+            if _is_directory(entry) and _is_folder(Path(entry.path), levels):
+                yield from self._entries(Path(entry.path), f"{prefix}{name}/", levels - 1)
+            elif not prefix or not _is_directory(entry):
+                yield name and prefix + name, entry.path
+
+
+def source_of(url: str, store: Store | None) -> Source:
+    """What a registration's `url` means: a file: URL, an absolute path, or one relative to the store."""
+    if "://" in url and not url.startswith("file://"):
+        raise BadRequest(f"Not a url that models come from: {url}: say a name in the store, a path, or file://PATH.")
+    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
+    if store is not None and not os.path.isabs(path):
+        return store.source(path)
+    return LocalSource(Path.cwd() / path)
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
@@ -67,9 +132,25 @@ def _order(entry: os.DirEntry[str]) -> int:
     return next((place for place, suffix in enumerate(SUFFIXES) if entry.name.endswith(suffix)), len(SUFFIXES))
 
 
-def resolve(url: str, base: Path) -> Path:
-    """The path that a registration's `url` means: a file: URL, an absolute path, or one relative to `base`."""
-    if "://" in url and not url.startswith("file://"):
-        raise BadRequest(f"Not a url that models come from: {url}: say a name in the store, a path, or file://PATH.")
-    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
-    return base / path
+def _is_folder(directory: Path, levels: int) -> bool:
+    """It is no model, but there are archives in it, or in directories in it."""
+    return (
+        levels > 0
+        and not _holds_model(directory)
+        and any(
+            _is_folder(Path(entry.path), levels - 1) if _is_directory(entry) else name_of(entry.name) is not None
+            for entry in _scan(directory)
+        )
+    )
+
+
+def _holds_model(directory: Path) -> bool:
+    return any(is_loaded(entry) or entry.name in contracts.CODE_DIRECTORIES for entry in _scan(directory))
+
+
+def _scan(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError:
+        return []

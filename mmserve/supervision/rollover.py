@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from mmserve.backoff import Backoff
 from mmserve.errors import ServingError
-from mmserve.models.content import fingerprint
-from mmserve.models.model import Content, Fingerprint
+from mmserve.models.model import Content
+from mmserve.models.source import Fingerprint
 from mmserve.observability.events import EventLog
 from mmserve.supervision.lifecycle import Lifecycle
 from mmserve.supervision.pool import Pool
@@ -164,17 +164,17 @@ class Rollover:
         return self._start(pool)
 
     async def _look(self, pools: list[Pool]) -> None:
-        found = await asyncio.to_thread(lambda: [fingerprint(pool.model.source) for pool in pools])
+        found = await asyncio.to_thread(lambda: [pool.model.source.fingerprint() for pool in pools])
         for pool, now in zip(pools, found, strict=True):
             content = pool.model.content
             if not now or content is None or now in (content.fingerprint, self._rejected.get(pool)):
                 self._seen.pop(pool, None)
             elif self._is_postponed(pool, now):
                 continue
-            elif self._seen.get(pool) != now:
+            elif self._seen.get(pool) != now and not pool.model.source.changes_at_once:
                 self._seen[pool] = now
             else:
-                del self._seen[pool]
+                self._seen.pop(pool, None)
                 await self._replace(pool, content, now)
 
     async def _replace(self, pool: Pool, old: Content, seen: Fingerprint) -> None:

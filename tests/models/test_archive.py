@@ -46,8 +46,9 @@ def test_an_archive_is_called_by_its_file_without_the_suffix(path: Path | str, n
 
 
 def test_a_model_name_fits_in_a_path_and_a_url() -> None:
-    assert all(map(valid_name, ["a", "0", "churn-acme", "churn_acme.v1.2", "A" * 200]))
-    assert not any(map(valid_name, ["", ".a", "-a", "..", "a/b", "a b", "a\n", "\u00e9", "a%2f", "A" * 201]))
+    assert all(map(valid_name, ["a", "0", "churn-acme", "churn_acme.v1.2", "A" * 200, "eu/a.1/b", "/".join("a" * 512)]))
+    assert not any(map(valid_name, ["", ".a", "-a", "..", "a b", "a\n", "\u00e9", "a%2f", "A" * 201]))
+    assert not any(map(valid_name, ["a/", "/a", "a//b", "a/../b", "a/.b", "/".join("a" * 513)]))
 
 
 class Calls:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mmserve.models.model import Content, EffectiveSettings, Model
 from mmserve.models.settings import ModelSettings
+from mmserve.models.source import LocalSource
 from tests.defaults import DEFAULTS
 from tests.models.test_settings import consistent_settings
 
@@ -25,11 +26,13 @@ def model(
     has_code: bool = False,
 ) -> Model:
     content = Content(Path("model"), {}, in_file, has_code, (), "")
-    return Model("model", Path("model"), registered_with=registered_with, scaled_to=scaled_to, content=content)
+    return Model(
+        "model", LocalSource(Path("model")), registered_with=registered_with, scaled_to=scaled_to, content=content
+    )
 
 
 def test_where_nobody_said_anything_the_servers_defaults_hold() -> None:
-    for each in (model(), Model("model", Path("model"))):
+    for each in (model(), Model("model", LocalSource(Path("model")))):
         assert each.settings(DEFAULTS) == DEFAULTS
         assert each.sources(DEFAULTS) == dict.fromkeys(asdict(DEFAULTS), "server")
 

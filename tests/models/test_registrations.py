@@ -79,6 +79,14 @@ def test_the_longest_name_can_be_saved_and_set_aside(registrations: Registration
     assert (registrations.load(), os.listdir(directory)) == ([], [f"{name}.json.damaged-1"])
 
 
+@pytest.mark.parametrize("name", ["eu/de/shop-1", "/".join("a" * 512)])
+def test_a_name_with_slashes_has_one_file(registrations: Registrations, directory: Path, name: str) -> None:
+    registrations.save(Record(name, withdrawn=True))
+    assert (registrations.load(), len(os.listdir(directory))) == ([Record(name, withdrawn=True)], 1)
+    registrations.remove(name)
+    assert registrations.load() == []
+
+
 def test_a_name_that_looks_like_one_of_our_files_is_a_model(registrations: Registrations) -> None:
     names = ["a", "a.json", "a.json.damaged-1", "a.json.tmp", "a.tmp"]
     for name in names:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mmserve.errors import DeadlineExceeded
 from mmserve.models.model import Model
 from mmserve.models.settings import ModelSettings
+from mmserve.models.source import LocalSource
 from mmserve.observability.stats import ModelStats
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.scheduling.request import Answer, Request
@@ -21,7 +22,7 @@ from tests.defaults import DEFAULTS
 
 
 def queue_of(batch_size: int) -> ModelQueue:
-    model = Model("model", Path("model"), registered_with=ModelSettings(batch_size=batch_size))
+    model = Model("model", LocalSource(Path("model")), registered_with=ModelSettings(batch_size=batch_size))
     return ModelQueue(model, Pool(model, DEFAULTS, ModelStats()))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmserve.models.model import Model
+from mmserve.models.source import LocalSource
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision import processes
 from mmserve.supervision.limits import Limits
@@ -31,7 +32,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
     monkeypatch.setattr(processes, "resident", lambda pid: resident)
     monkeypatch.setattr(processes, "private", lambda pid: None)
     account = MemoryAccount(Limits(), 1 << 40)
-    worker = Worker(1, Pool(Model("model", Path("model")), DEFAULTS, ModelStats()), Channel.create(4096), "queue", None)
+    worker = Worker(
+        1, Pool(Model("model", LocalSource(Path("model"))), DEFAULTS, ModelStats()), Channel.create(4096), "queue", None
+    )
     account.add(worker)
     worker.forked(1 << 30, -1)
     account.forked(worker)
