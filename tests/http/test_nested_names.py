@@ -33,15 +33,15 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
     return serve_module(model_store=fill(tmp_path_factory.mktemp("store")), preload=LIGHT)
 
 
-def test_a_directory_store_finds_archives_in_directories_that_are_no_models(store: Path) -> None:
-    found = DirectoryStore(str(fill(store)))
+def test_a_directory_store_finds_archives_in_directories_that_are_no_models(tmp_path: Path) -> None:
+    found = DirectoryStore(str(fill(tmp_path)))
     assert list(found.models()) == sorted([NAME, _LONG, "plain"])
     assert found.find("eu") is None
     assert found.find("plain/data") is None
     assert found.find("eu/../plain") is None
     source = found.find(NAME)
     assert source is not None
-    assert source.url == str(store / f"{NAME}.tar.gz")
+    assert source.url == str(tmp_path / f"{NAME}.tar.gz")
 
 
 @pytest.mark.parametrize("path", [f"/predictions/{ESCAPED}", f"/models/{ESCAPED}/invoke"])
