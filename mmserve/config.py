@@ -145,6 +145,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: Annotated[str, Meta(description="Directory for unpacked archives.")] = msgspec.field(
         default_factory=_cache_dir
     )
+    cache_size: Annotated[
+        Positive | None,
+        Meta(description="Bytes of unpacked archives; those that were not used for longest are removed."),
+    ] = None
     runtime_dir: Annotated[str, Meta(description="Directory for the run file and the log.")] = msgspec.field(
         default_factory=_runtime_dir
     )
@@ -252,6 +256,7 @@ def markdown() -> str:
     machine_dependent["state_dir"] = "`$STATE_DIRECTORY`, `$XDG_STATE_HOME/mmserve` or `~/.local/state/mmserve`"
     machine_dependent["max_workers"] = "usable CPUs"
     machine_dependent["memory_budget"] = "90 % of the usable memory"
+    machine_dependent["cache_size"] = "80 % of what is free and what it holds"
     for row in table():
         default = ", ".join(row.default) if isinstance(row.default, tuple) else row.default
         shown = machine_dependent.get(row.name, "none" if default is None else f"`{default}`")

@@ -99,6 +99,16 @@ class InsufficientMemory(ServingError):
     error_type = "WlmOutOfMemoryException"
 
 
+class DiskFull(ServingError):
+    """There is no room on the disk for a model's content."""
+
+    status = 507
+    error_type = "DiskFullException"
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(f"The disk of cache_dir is full: {directory}. Free some of it, or use another for cache_dir.")
+
+
 class PredictTimeout(ServingError):
     status = 504
     error_type = "PredictTimeoutException"

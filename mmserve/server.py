@@ -41,6 +41,7 @@ from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.observed import ObservedQueue
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MIB
+from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.promptness import be_prompt
 from mmserve.supervision.spawning import hide_from_workers
 from mmserve.supervision.supervisor import Supervisor
@@ -75,7 +76,7 @@ class Server:
         self.trust = policy(settings.trust)
         limits = UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
         try:
-            self.archives = ArchiveCache(Path(settings.cache_dir), limits)
+            self.archives = ArchiveCache(Path(settings.cache_dir), limits, size=settings.cache_size)
         except OSError as error:
             raise StartError(f"cache_dir {settings.cache_dir}: {error.strerror}") from error
         self.inference = Listener(bind(settings.inference_address))
@@ -113,7 +114,7 @@ class Server:
         places = Places(settings.metrics_models)
         self.supervisor = Supervisor(
             self.template,
-            partial(prepare, archives=self.archives, trust=self.trust),
+            Preparation(partial(prepare, archives=self.archives, trust=self.trust), self.archives.contents, self.log),
             _defaults(settings, limits),
             log=self.log,
             limits=limits,

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from mmserve.errors import Conflict, InsufficientMemory, ModelFailed
+from mmserve.models.cached import CachedContents
 from mmserve.models.model import Content, Model
 from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
@@ -25,6 +26,7 @@ from mmserve.operations import Operations
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.request import Request
 from mmserve.supervision.limits import Limits
+from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.template import Template
 from tests.defaults import DEFAULTS
@@ -87,6 +89,7 @@ class Host:
 
     def __init__(self, directory: Path, memory_budget: int = GIB) -> None:
         store = directory / "store"
+        (directory / "cache").mkdir()
         for name in ("stored", "other"):
             (store / name).mkdir(parents=True)
         self.preparing = _Gate()
@@ -94,7 +97,7 @@ class Host:
         self.registry = Registry(DirectoryStore(str(store)))
         self.supervisor = Supervisor(
             cast(Template, _NoTemplate()),
-            self._prepare,
+            Preparation(self._prepare, CachedContents(directory / "cache"), EventLog()),
             DEFAULTS,
             log=EventLog(),
             limits=Limits(),

@@ -15,6 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
+from mmserve.models.cached import CachedContents, disk_full_named
 from mmserve.models.destination import ArchiveError, UnpackLimits
 from mmserve.models.unpack import (
     Version,
@@ -70,9 +71,15 @@ class Unpacked(NamedTuple):
 
 
 class ArchiveCache:
-    """The unpacked archives of this host. One object serves all threads."""
+    """The unpacked archives of this host. One object serves all threads. `size` in bytes bounds what lies there."""
 
-    def __init__(self, cache: Path, limits: UnpackLimits | None = None, remembered: int = 100_000) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        limits: UnpackLimits | None = None,
+        remembered: int = 100_000,
+        size: int | None = None,
+    ) -> None:
         self._cache = cache
         self._limits = limits or UnpackLimits()
         self._remembered = remembered
@@ -81,6 +88,7 @@ class ArchiveCache:
         self._lock = threading.Lock()  # Never held while a file is read.
         cache.mkdir(parents=True, exist_ok=True)
         remove_leftovers(cache)
+        self.contents = CachedContents(cache, size)
 
     def unpacked(self, archive: Path) -> Unpacked:
         """As `unpack`, but what has not changed is not read again, and what is under way is not done twice."""
@@ -110,7 +118,11 @@ class ArchiveCache:
         if under_way is not mine:
             return under_way.result()
         try:
-            directory = unpack_version(version, file, directory_for(self._cache, digest), self._limits)
+            target = directory_for(self._cache, digest)
+            self.contents.ask(target.name)
+            with disk_full_named(self._cache):
+                directory = unpack_version(version, file, target, self._limits)
+            self.contents.add(target.name)
         except BaseException as error:
             mine.set_exception(error)
             raise

@@ -42,7 +42,7 @@ _DAMAGE = (
 )
 
 # Of the digest in a directory's name: 128 bits, which nobody finds a second archive for.
-_NAME_LENGTH = 32
+NAME_LENGTH = 32
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9]{1,7})-[0-9a-f]+")
 _being_unpacked: set[str] = set()
@@ -70,7 +70,7 @@ def digest_of(file: BufferedReader) -> str:
 
 
 def directory_for(cache: Path, digest: str) -> Path:
-    return cache / digest[:_NAME_LENGTH]
+    return cache / digest[:NAME_LENGTH]
 
 
 @contextmanager
@@ -103,6 +103,11 @@ def unpack_version(version: Version, file: BufferedReader, target: Path, limits:
             temporary.chmod(0o755)
             _rename(temporary, target)
     return _content(target)
+
+
+def set_aside(directory: Path) -> Path:
+    """Takes a content out of the cache in one step. It is to be removed by the name that it has now."""
+    return directory.rename(_temporary_name(directory.parent))
 
 
 def remove_leftovers(cache: Path) -> None:
@@ -155,7 +160,7 @@ def _content(directory: Path) -> Path:
 @contextmanager
 def _temporary_directory(cache: Path) -> Iterator[Path]:
     """A directory that is gone afterwards, whatever happens, unless it got another name by then."""
-    directory = cache / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    directory = _temporary_name(cache)
     _being_unpacked.add(directory.name)
     try:
         directory.mkdir(mode=0o700)
@@ -164,6 +169,10 @@ def _temporary_directory(cache: Path) -> Iterator[Path]:
         if directory.exists():
             shutil.rmtree(directory)
         _being_unpacked.discard(directory.name)
+
+
+def _temporary_name(cache: Path) -> Path:
+    return cache / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def _in_use(temporary: str, process: int) -> bool:

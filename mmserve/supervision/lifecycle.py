@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from mmserve.errors import ModelFailed, ServingError
-from mmserve.models.model import Content, Model
+from mmserve.models.model import Content
 from mmserve.observability.events import EventLog
 from mmserve.supervision.memory import MemoryAccount
 from mmserve.supervision.pool import Pool
+from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.starting import Starter
 from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Exit, Worker, WorkerState
@@ -65,7 +66,7 @@ class Lifecycle:
     def __init__(
         self,
         template: Template,
-        prepare: Callable[[Model], Content],
+        preparation: Preparation,
         owner: Owner,
         *,
         account: MemoryAccount,
@@ -77,11 +78,12 @@ class Lifecycle:
         self._owner = owner
         self._account = account
         self._log = log
-        self._starter = Starter(template, prepare, self, capacity=channel_capacity)
+        self._starter = Starter(template, preparation, self, capacity=channel_capacity)
         self._closing = False
         self.answered: Callable[[Worker, Frame], None]
-        self.prepare = self._starter.prepare
+        self.prepare = preparation.prepare
         self.workers: set[Worker] = set()
+        preparation.start(self.workers)
         # Those that are loading their model.
         self.loading: set[Worker] = set()
         # Since the server started.

@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from mmserve.errors import ModelFailed, ServingError
-from mmserve.models.model import Content, Model
+from mmserve.models.model import Content
 from mmserve.supervision.pool import Pool
+from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Worker
 from mmserve_worker.channel import Channel
 
 logger = logging.getLogger("mmserve.supervision")
-
-# Archives that are unpacked at one time.
-_PREPARING_THREADS = 4
 
 
 class Owner(Protocol):
@@ -33,18 +29,14 @@ class Owner(Protocol):
 
 
 class Starter:
-    """`prepare` gets a model's content, blocking (it reads and unpacks files); it is called in a thread."""
-
-    def __init__(self, template: Template, prepare: Callable[[Model], Content], owner: Owner, *, capacity: int) -> None:
+    def __init__(self, template: Template, preparation: Preparation, owner: Owner, *, capacity: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._template = template
-        self._prepare = prepare
+        self._preparation = preparation
         self._owner = owner
         self._capacity = capacity
         self._ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        # Of its own, so that large archives on slow disks hold up nothing but each other.
-        self._threads = ThreadPoolExecutor(_PREPARING_THREADS, thread_name_prefix="prepare")
 
     def start(self, pool: Pool, reason: str, content: Content | None) -> Worker:
         """A worker that is being started. Raises OSError if there is no channel to be had for it.
@@ -57,16 +49,12 @@ class Starter:
         task.add_done_callback(self._tasks.discard)
         return worker
 
-    async def prepare(self, model: Model) -> Content:
-        """What a model's source says now. Raises ModelFailed."""
-        return await self._loop.run_in_executor(self._threads, self._prepare, model)
-
     async def stop(self) -> None:
         """Gives up what is being started."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._preparation.stop()
 
     async def _bring_up(self, worker: Worker) -> None:
         pool, model = worker.pool, worker.pool.model
@@ -107,7 +95,7 @@ class Starter:
     async def _prepare_content(self, pool: Pool) -> None:
         """For all workers of a pool that are being started."""
         try:
-            pool.model.content = await self.prepare(pool.model)
+            pool.model.content = await self._preparation.prepare(pool.model)
         finally:
             pool.preparing = None
         self._owner.content_known(pool)

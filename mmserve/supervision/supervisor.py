@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from mmserve.errors import ModelFailed, ServingError
-from mmserve.models.model import Content, EffectiveSettings, Model
+from mmserve.models.model import EffectiveSettings, Model
 from mmserve.observability.events import EventLog
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision import policy
@@ -27,6 +27,7 @@ from mmserve.supervision.lifecycle import Ended, Lifecycle
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MemoryAccount
 from mmserve.supervision.pool import Pool
+from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.rollover import Rollover
 from mmserve.supervision.room import Room
 from mmserve.supervision.rounds import Rounds
@@ -38,12 +39,12 @@ logger = logging.getLogger("mmserve.supervision")
 
 
 class Supervisor:
-    """`prepare` gets a model's content, blocking; `channel_capacity` is in bytes; `rollover_interval` in seconds."""
+    """`channel_capacity` is in bytes, `rollover_interval` in seconds."""
 
     def __init__(
         self,
         template: Template,
-        prepare: Callable[[Model], Content],
+        preparation: Preparation,
         defaults: EffectiveSettings,
         *,
         log: EventLog,
@@ -59,7 +60,7 @@ class Supervisor:
         self.cpus = limits.cpus
         self.memory = MemoryAccount(limits, memory_budget)
         self.lifecycle = Lifecycle(
-            template, prepare, self, account=self.memory, log=log, channel_capacity=channel_capacity
+            template, preparation, self, account=self.memory, log=log, channel_capacity=channel_capacity
         )
         self._room = Room(self.memory, evict=self._evict, admit=self._admit)
         self._rollover = Rollover(self.lifecycle, log, self.reconcile, self._room, interval=rollover_interval)
