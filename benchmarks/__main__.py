@@ -31,6 +31,7 @@ from benchmarks import (
     ready,
     report,
     rounds,
+    s3,
     segfault,
     servers,
     sigkill,
@@ -64,6 +65,8 @@ BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
     "sigkill": sigkill.run,
     "budget": budget.run,
     "overload": overload.run,
+    # What somebody brings along who comes from SageMaker.
+    "s3": s3.run,
     # The same, thought through: a day without a process.
     "simulation": simulation.run,
 }

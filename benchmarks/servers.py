@@ -89,11 +89,13 @@ def _address(url: str) -> Address:
 
 
 @contextmanager
-def mmserve(directory: Path, store: Path, **settings: Any) -> Iterator[MmServe]:
+def mmserve(
+    directory: Path, store: Path | str, environment: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[MmServe]:
     """`mmserve start`, and in the end `mmserve stop`. What it writes goes into `directory`."""
     # Out of the terminal's reach: Ctrl-C would end the command, and not the server that is just coming up.
     marker = secrets.token_hex(8)
-    starting = _mmserve(start_command(directory, store, settings), marker)
+    starting = _mmserve(start_command(directory, store, settings), marker, environment)
     try:
         file = run_file(directory)
         try:
@@ -111,7 +113,7 @@ def mmserve(directory: Path, store: Path, **settings: Any) -> Iterator[MmServe]:
                 _finish(_mmserve(["stop", "--force", *_where(directory)]))
 
 
-def start_command(directory: Path, store: Path, settings: Mapping[str, Any]) -> list[str]:
+def start_command(directory: Path, store: Path | str, settings: Mapping[str, Any]) -> list[str]:
     """The arguments of a start whose server writes into `directory` alone."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     if "state_dir" in Settings.__struct_fields__:
@@ -151,10 +153,12 @@ def reference(answer: bytes = b"{}") -> Iterator[Address]:
             process.terminate()
 
 
-def _mmserve(arguments: list[str], marker: str = "") -> subprocess.Popen[str]:
+def _mmserve(
+    arguments: list[str], marker: str = "", environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "mmserve", *arguments],
-        env={**os.environ, MARKER: marker},
+        env={**os.environ, MARKER: marker, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
