@@ -18,7 +18,7 @@ from tests.servers import Server, processes_of, wait_until
 if TYPE_CHECKING:
     from tests.s3 import S3
 
-# Read by ONNX Runtime when a test imports it: it opens descriptors at times of its own otherwise. No worker inherits it.
+# Read by ONNX Runtime when a test imports it: it would open descriptors at times of its own. No worker inherits it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _SHARED = pytest.StashKey[set[str]]()
