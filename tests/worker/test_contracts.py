@@ -78,3 +78,10 @@ def test_options_go_before_files(
     tmp_path: Path, files: dict[str, str], options: dict[str, str], contract: Contract
 ) -> None:
     assert decided(tmp_path, files, **options).contract is contract
+
+
+def test_the_servers_own_handlers_are_no_code_of_the_model(tmp_path: Path) -> None:
+    said = {"option.entryPoint": "djl_python.xgboost_handler"}
+    assert not may_have_code(tmp_path, said)
+    (tmp_path / "model.py").write_text("def predict_fn(data, model): pass")
+    assert may_have_code(tmp_path, said)

@@ -59,7 +59,7 @@ class ManifestError(ValueError):
 
 def may_have_code(directory: Path, options: Mapping[str, str]) -> bool:
     """Without reading any of it: whether somebody else's contract may hold."""
-    named = "option.entryPoint" in options or "option.handler" in options
+    named = options.get("option.entryPoint", "") not in ("", *_BUILT_IN) or "option.handler" in options
     return named or any((directory / name).is_file() for name in CODE_FILES)
 
 
