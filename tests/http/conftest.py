@@ -21,7 +21,7 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def store(server: Server) -> Path:
+def server_store(server: Server) -> Path:
     return Path(server.settings["model_store"])
 
 

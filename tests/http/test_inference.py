@@ -44,9 +44,7 @@ def test_a_path_says_more_than_a_header(shared_server: Server) -> None:
     assert response.json() == ANSWER
 
 
-def test_the_only_model_of_a_store_need_not_be_named(serve: Callable[..., Server], tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    store.mkdir()
+def test_the_only_model_of_a_store_need_not_be_named(serve: Callable[..., Server], store: Path) -> None:
     models.write_archive(store / "only.tar.gz", models.linear())
     server = serve(model_store=store, preload="sklearn.linear_model")
     assert server.client.post("/invocations", json=ROWS).json() == ANSWER

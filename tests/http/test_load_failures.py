@@ -50,9 +50,9 @@ CODE = {
 
 
 @pytest.mark.parametrize("name", CODE)
-def test_code_that_does_not_load_is_named_to_the_caller(server: Server, store: Path, name: str) -> None:
+def test_code_that_does_not_load_is_named_to_the_caller(server: Server, server_store: Path, name: str) -> None:
     code, error_type, said = CODE[name]
-    models.write_model(store / name, files={"model.py": code})
+    models.write_model(server_store / name, files={"model.py": code})
     assert_error(server.predict(name, [[1.0]]), 424, error_type, said)
     described = server.describe(name)
     assert described["status"] == "FAILED"
@@ -62,9 +62,9 @@ def test_code_that_does_not_load_is_named_to_the_caller(server: Server, store: P
     assert server.client.get("/ping").status_code == 200
 
 
-def test_the_traceback_is_in_the_log_and_in_the_description(server: Server, store: Path) -> None:
+def test_the_traceback_is_in_the_log_and_in_the_description(server: Server, server_store: Path) -> None:
     code = "def deep_down():\n    raise ArithmeticError('far below')\ndeep_down()"
-    models.write_model(store / "traced", files={"model.py": code})
+    models.write_model(server_store / "traced", files={"model.py": code})
     assert_error(server.predict("traced", [[1.0]]), 424, "ArithmeticError", "far below")
     for told in (server.describe("traced")["failure"]["traceback"], server.log.read_text()):
         assert "in deep_down" in told
@@ -106,9 +106,9 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_files_that_do_not_load_are_named_to_the_caller(server: Server, store: Path, file: str) -> None:
+def test_files_that_do_not_load_are_named_to_the_caller(server: Server, server_store: Path, file: str) -> None:
     write, said = FILES[file]
-    write(store / file)
+    write(server_store / file)
     name = file.partition(".")[0]
     response = server.predict(name, [[1.0]])
     assert response.status_code == 424, response.text
@@ -116,13 +116,13 @@ def test_files_that_do_not_load_are_named_to_the_caller(server: Server, store: P
     assert content["type"].isidentifier()
     assert said in content["message"]
     assert server.describe(name)["failure"]["message"] == content["message"]
-    assert not list(store.parent.rglob("climbed"))
+    assert not list(server_store.parent.rglob("climbed"))
     assert server.predictions("healthy", [[1.0]]) == [3.0]
 
 
-def test_it_is_not_loaded_at_every_request(server: Server, store: Path, tmp_path: Path) -> None:
+def test_it_is_not_loaded_at_every_request(server: Server, server_store: Path, tmp_path: Path) -> None:
     loads = tmp_path / "loads"
-    write_counted(store / "broken", loads, "raise RuntimeError('broken')")
+    write_counted(server_store / "broken", loads, "raise RuntimeError('broken')")
     assert_error(server.predict("broken", [[1.0]]), 424, "RuntimeError", "broken")
     failed_at = time.monotonic()
     while time.monotonic() < failed_at + BACKOFF / 2:
@@ -132,18 +132,20 @@ def test_it_is_not_loaded_at_every_request(server: Server, store: Path, tmp_path
     assert count(loads) == 1
 
 
-def test_all_who_wait_for_it_are_told(server: Server, store: Path, tmp_path: Path) -> None:
+def test_all_who_wait_for_it_are_told(server: Server, server_store: Path, tmp_path: Path) -> None:
     loads = tmp_path / "loads"
-    write_counted(store / "awaited", loads, "import time\ntime.sleep(0.3)\nraise RuntimeError('broken')")
+    write_counted(server_store / "awaited", loads, "import time\ntime.sleep(0.3)\nraise RuntimeError('broken')")
     with ThreadPoolExecutor(10) as threads:
         for response in threads.map(lambda _: server.predict("awaited", [[1.0]]), range(10)):
             assert_error(response, 424, "RuntimeError", "broken")
     assert count(loads) == 1
 
 
-def test_it_is_tried_again_later_and_served_once_it_is_mended(server: Server, store: Path, tmp_path: Path) -> None:
+def test_it_is_tried_again_later_and_served_once_it_is_mended(
+    server: Server, server_store: Path, tmp_path: Path
+) -> None:
     loads = tmp_path / "loads"
-    directory = write_counted(store / "mended", loads, "raise RuntimeError('broken')")
+    directory = write_counted(server_store / "mended", loads, "raise RuntimeError('broken')")
     assert_error(server.predict("mended", [[1.0]]), 424, "RuntimeError")
     failed_at = time.monotonic()
     write_counted(directory, loads, "def handle(inputs): pass")
@@ -155,8 +157,8 @@ def test_it_is_tried_again_later_and_served_once_it_is_mended(server: Server, st
     assert "failure" not in described
 
 
-def test_a_mended_archive_is_unpacked_again(server: Server, store: Path) -> None:
-    archive = store / "replaced.tar.gz"
+def test_a_mended_archive_is_unpacked_again(server: Server, server_store: Path) -> None:
+    archive = server_store / "replaced.tar.gz"
     archive.write_bytes(b"nothing yet")
     assert server.predict("replaced", [[1.0]]).status_code == 424
     models.write_archive(archive, models.linear())

@@ -129,8 +129,8 @@ def test_what_is_described(server: Server, archive: Path) -> None:
     unregister(server, "outside")
 
 
-def test_a_model_that_nobody_has_asked_for_is_asleep(server: Server, store: Path) -> None:
-    models.write_archive(store / "untouched.tgz", models.linear())
+def test_a_model_that_nobody_has_asked_for_is_asleep(server: Server, server_store: Path) -> None:
+    models.write_archive(server_store / "untouched.tgz", models.linear())
     described = server.describe("untouched")
     assert (described["status"], described["workers"]) == ("SLEEPING", [])
 

@@ -32,8 +32,8 @@ def test_a_path_may_hold_what_a_url_has_to_escape(server: Server, tmp_path: Path
     assert_error(register(server, url=str(directory)), 400, "BadRequestException", "model name")
 
 
-def test_a_path_is_relative_to_the_store(server: Server, store: Path) -> None:
-    models.write_model(store / "shelf" / "inner", models.linear(slope=5.0))
+def test_a_path_is_relative_to_the_store(server: Server, server_store: Path) -> None:
+    models.write_model(server_store / "shelf" / "inner", models.linear(slope=5.0))
     assert register(server, url="shelf/inner").status_code == 200
     assert server.predictions("inner", [[1.0]]) == [6.0]
     unregister(server, "inner")
@@ -136,8 +136,8 @@ def test_a_model_that_does_not_load_is_not_registered(server: Server, tmp_path: 
     unregister(server, "hopeless")
 
 
-def test_a_model_of_the_store_survives_a_registration_that_failed(server: Server, store: Path) -> None:
-    models.write_model(store / "mended", files={"model.py": "raise OSError('not yet')"})
+def test_a_model_of_the_store_survives_a_registration_that_failed(server: Server, server_store: Path) -> None:
+    models.write_model(server_store / "mended", files={"model.py": "raise OSError('not yet')"})
     assert_error(register(server, url="mended"), 424, "OSError", "not yet")
-    models.write_model(store / "mended", files={"model.py": "def handle(inputs): pass"})
+    models.write_model(server_store / "mended", files={"model.py": "def handle(inputs): pass"})
     assert server.predict("mended", [[1.0]]).status_code == 204

@@ -33,8 +33,8 @@ def scale(server: Server, model: str, **parameters: Any) -> httpx.Response:
     return server.management.put(f"/models/{model}", params=parameters)
 
 
-def test_workers_are_added_and_taken_away(server: Server, store: Path) -> None:
-    models.write_model(store / "scaled", models.linear())
+def test_workers_are_added_and_taken_away(server: Server, server_store: Path) -> None:
+    models.write_model(server_store / "scaled", models.linear())
     response = scale(server, "scaled", min_worker=3, max_worker=4)
     assert (response.status_code, response.json()) == (200, {"status": "Workers scaled"})
     pids = server.worker_pids("scaled")
@@ -53,9 +53,9 @@ def test_workers_are_added_and_taken_away(server: Server, store: Path) -> None:
     assert server.predictions("scaled", [[1.0]]) == [3.0]
 
 
-def test_workers_work_side_by_side(server: Server, store: Path, tmp_path: Path) -> None:
+def test_workers_work_side_by_side(server: Server, server_store: Path, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
-    gate.write_model(store / "parallel")
+    gate.write_model(server_store / "parallel")
     assert scale(server, "parallel", min_worker=3).status_code == 200
     with ThreadPoolExecutor(3) as threads:
         names = ["a", "b", "c"]
@@ -68,17 +68,17 @@ def test_workers_work_side_by_side(server: Server, store: Path, tmp_path: Path) 
     assert scale(server, "parallel", min_worker=0).status_code == 200
 
 
-def test_scaling_may_be_left_to_itself(server: Server, store: Path) -> None:
-    models.write_model(store / "later", models.linear())
+def test_scaling_may_be_left_to_itself(server: Server, server_store: Path) -> None:
+    models.write_model(server_store / "later", models.linear())
     for number in (2, 0):
         response = scale(server, "later", min_worker=number, synchronous="false")
         assert (response.status_code, response.json()) == (202, {"status": "Processing worker updates..."})
         wait_until(partial(has_workers, server, "later", number), f"{number} workers")
 
 
-def test_a_busy_worker_that_is_too_many_finishes_first(server: Server, store: Path, tmp_path: Path) -> None:
+def test_a_busy_worker_that_is_too_many_finishes_first(server: Server, server_store: Path, tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
-    gate.write_model(store / "busy")
+    gate.write_model(server_store / "busy")
     with ThreadPoolExecutor(3) as threads:
         running = threads.submit(server.client.post, "/predictions/busy", content="running")
         gate.wait_for("running")
@@ -89,10 +89,10 @@ def test_a_busy_worker_that_is_too_many_finishes_first(server: Server, store: Pa
         assert (running.result().text, waiting.result().text) == ("running", "waiting")
 
 
-def test_a_model_that_goes_away_is_not_waited_for(server: Server, store: Path, tmp_path: Path) -> None:
+def test_a_model_that_goes_away_is_not_waited_for(server: Server, server_store: Path, tmp_path: Path) -> None:
     opened = tmp_path / "opened"
     code = f"import os, time\nwhile not os.path.exists({str(opened)!r}): time.sleep(0.002)\ndef handle(inputs): pass\n"
-    models.write_model(store / "going", files={"model.py": code})
+    models.write_model(server_store / "going", files={"model.py": code})
     with ThreadPoolExecutor(2) as threads:
         scaling = threads.submit(scale, server, "going", min_worker=2)
         wait_until(lambda: len(server.worker_pids("going")) == 2, "two workers that load")
@@ -112,18 +112,20 @@ def test_a_model_that_goes_away_is_not_waited_for(server: Server, store: Path, t
         ({"synchronous": 1}, "synchronous"),
     ],
 )
-def test_a_bad_parameter_changes_nothing(server: Server, store: Path, parameters: dict[str, Any], said: str) -> None:
-    models.write_model(store / "steady", models.linear())
+def test_a_bad_parameter_changes_nothing(
+    server: Server, server_store: Path, parameters: dict[str, Any], said: str
+) -> None:
+    models.write_model(server_store / "steady", models.linear())
     before = server.describe("steady")
     assert_error(scale(server, "steady", **parameters), 400, "BadRequestException", said)
     assert server.describe("steady") == before
 
 
-def test_scaling_a_model_that_does_not_load_says_why(server: Server, store: Path) -> None:
-    models.write_model(store / "unloadable", files={"model.py": "raise KeyError('shelf')"})
+def test_scaling_a_model_that_does_not_load_says_why(server: Server, server_store: Path) -> None:
+    models.write_model(server_store / "unloadable", files={"model.py": "raise KeyError('shelf')"})
     assert_error(scale(server, "unloadable", min_worker=2), 424, "KeyError", "shelf")
-    wait_until(lambda: not server.worker_pids("unloadable"), "the end of the workers")
-    assert server.describe("unloadable")["status"] == "FAILED"
+    # It is tried again every now and then.
+    wait_until(lambda: server.describe("unloadable")["status"] == "FAILED", "the end of the workers")
 
 
 def settings_of(server: Server, model: str) -> tuple[Any, ...]:
@@ -156,19 +158,19 @@ def test_what_is_said_nearest_holds(server: Server, tmp_path: Path) -> None:
     assert server.management.delete("/models/layers").status_code == 200
 
 
-def test_batches_are_for_models_without_code_unless_it_asks(server: Server, store: Path) -> None:
+def test_batches_are_for_models_without_code_unless_it_asks(server: Server, server_store: Path) -> None:
     code = "def handle(inputs): pass"
-    models.write_model(store / "plain", models.linear())
-    models.write_model(store / "coded", files={"model.py": code})
-    models.write_model(store / "batched", files={"model.py": code, "serving.properties": "batch_size=5\n"})
+    models.write_model(server_store / "plain", models.linear())
+    models.write_model(server_store / "coded", files={"model.py": code})
+    models.write_model(server_store / "batched", files={"model.py": code, "serving.properties": "batch_size=5\n"})
     for model, batch_size in [("plain", 16), ("coded", 1), ("batched", 5)]:
         assert server.predict(model, [[1.0]]).status_code in (200, 204)
         assert server.describe(model)["batchSize"] == batch_size
 
 
-def test_an_unknown_key_is_warned_about_and_not_fatal(server: Server, store: Path) -> None:
+def test_an_unknown_key_is_warned_about_and_not_fatal(server: Server, server_store: Path) -> None:
     said = "batchSize=3\noption.mine=1\nmax_idle_tiem=5\n"
-    models.write_model(store / "misspelt", models.linear(), {"serving.properties": said})
+    models.write_model(server_store / "misspelt", models.linear(), {"serving.properties": said})
     assert server.predictions("misspelt", [[1.0]]) == [3.0]
     log = server.log.read_text()
     for key in ("batchSize", "max_idle_tiem"):
