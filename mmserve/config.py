@@ -142,6 +142,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     preload: Annotated[
         tuple[str, ...], Meta(description="Modules that the template imports before anything was learned.")
     ] = _PRELOAD
+    environments: Annotated[
+        str,
+        Meta(
+            pattern="^(build|refuse|ignore)$",
+            description="What an archive's requirements.txt, unless it is satisfied, does: build, refuse or ignore.",
+        ),
+    ] = "build"
+    environments_offline: Annotated[
+        bool, Meta(description="Build environments without a package index, of an archive's own wheels.")
+    ] = False
+    max_environments: Annotated[
+        Positive, Meta(description="Environments kept on the disk; more only while they are in use.")
+    ] = 20
+    environment_idle_time: Annotated[
+        float, Meta(ge=0, le=365 * _DAY, description="Seconds after which an environment without workers is ended.")
+    ] = 600.0
     cache_dir: Annotated[str, Meta(description="Directory for unpacked archives.")] = msgspec.field(
         default_factory=_cache_dir
     )

@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ from mmserve.observability.places import Places
 from mmserve.operations import Operations
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.observed import ObservedQueue
+from mmserve.supervision.environment_store import EnvironmentStore
+from mmserve.supervision.environments import Environments
+from mmserve.supervision.installing import Installer
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MIB
 from mmserve.supervision.preparation import Preparation
@@ -84,6 +88,8 @@ class Server:
         self.management = self.inference if shared else Listener(bind(settings.management_address))
         state = runfile.path(settings.state_dir, settings.management_address).with_suffix(".models")
         self.registrations = Registrations(state)
+        directory = Path(settings.cache_dir, "environments")
+        self._environment_store = EnvironmentStore(directory, settings.max_environments)
         self._started_at = time.time()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -101,20 +107,17 @@ class Server:
         settings = self.settings
         self.registry = Registry(self.store)
         self.log = EventLog()
-        self.template = Template(
-            settings.preload,
-            log=self.log,
-            nice=settings.worker_nice,
-            log_level=settings.log_level,
-            environment=settings.worker_environment,
-            first=self._first_template,
-        )
+        self.environments = self._environments()
         capacity = settings.max_request_size + _FRAME_ROOM
         limits = Limits()
         places = Places(settings.metrics_models)
         self.supervisor = Supervisor(
-            self.template,
-            Preparation(partial(prepare, archives=self.archives, trust=self.trust), self.archives.contents, self.log),
+            self.environments,
+            Preparation(
+                partial(prepare, archives=self.archives, trust=self.trust, environments=settings.environments),
+                self.archives.contents,
+                self.log,
+            ),
             _defaults(settings, limits),
             log=self.log,
             limits=limits,
@@ -180,6 +183,26 @@ class Server:
             # What is answered is still to be read by its client, who may be slow.
             await listener.stop(max(1.0, deadline - time.monotonic()))
 
+    def _environments(self) -> Environments:
+        settings = self.settings
+        template = partial(
+            Template,
+            log=self.log,
+            nice=settings.worker_nice,
+            log_level=settings.log_level,
+            environment=settings.worker_environment,
+        )
+        self.template = template(settings.preload, first=self._first_template)
+        return Environments(
+            self.template,
+            self._environment_store,
+            Installer(self._environment_store.downloads, offline=settings.environments_offline),
+            lambda preload, interpreter: template(preload, interpreter=interpreter),
+            self.log,
+            preload=settings.preload,
+            idle_time=settings.environment_idle_time,
+        )
+
     def figures(self) -> Figures:
         """The server as a whole, for `GET /metrics`."""
         memory = self.supervisor.memory
@@ -205,6 +228,7 @@ class Server:
             "workersEnded": lifecycle.ended,
             "modelsFailed": sum(queue.pool.failure is not None for queue in self.dispatcher.queues),
             "template": {"pid": self.template.pid, "modules": len(self.template.modules)},
+            "environments": [asdict(described) for described in self.environments.describe()],
             "memory": psutil.Process().memory_info().rss,
             "memoryUsed": self.supervisor.memory.used,
             "memoryBudget": self.supervisor.memory.budget,

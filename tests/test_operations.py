@@ -25,24 +25,24 @@ from mmserve.observability.stats import ModelStats
 from mmserve.operations import Operations
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.request import Request
+from mmserve.supervision.environments import Environments
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.supervisor import Supervisor
-from mmserve.supervision.template import Template
 from tests.defaults import DEFAULTS
 from tests.servers import DEADLINE, wait_until
 
 GIB = 1 << 30
 
 
-class _NoTemplate:
-    """No model gets as far as to need it."""
+class _NoEnvironments:
+    """No model gets as far as to need one."""
 
-    pid = 0
+    pids = (0,)
 
     def start(self) -> None: ...
 
-    def stop(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class _Gate:
@@ -96,7 +96,7 @@ class Host:
         self.registrations = _Slow(directory / "state")
         self.registry = Registry(DirectoryStore(str(store)))
         self.supervisor = Supervisor(
-            cast(Template, _NoTemplate()),
+            cast(Environments, _NoEnvironments()),
             Preparation(self._prepare, CachedContents(directory / "cache"), EventLog()),
             DEFAULTS,
             log=EventLog(),

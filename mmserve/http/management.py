@@ -20,6 +20,7 @@ from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
 from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
 from mmserve.http.observation import ObservationApi
+from mmserve.models.model import Model
 from mmserve.models.settings import ModelSettings, SettingError
 from mmserve.operations import Operations, status
 from mmserve.scheduling.queue import ModelQueue
@@ -209,6 +210,7 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
         "settingsFrom": {_camel_case(name): source for name, source in pool.sources().items()},
         "requestInQueue": len(queue.waiting),
         "loadedAtStartup": False,
+        "environment": _environment(model),
         "workers": [_worker(worker) for worker in sorted(pool.workers, key=lambda worker: worker.id)],
     }
     if pool.failure is not None:
@@ -219,6 +221,12 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
             "attempts": pool.failure.attempts,
         }
     return described
+
+
+def _environment(model: Model) -> str | None:
+    """The key of the one that it runs in, unless that is the server's own or not known yet."""
+    needed = model.content.requirements if model.content is not None else None
+    return None if needed is None else needed.key
 
 
 # Where the shape that clients know has another name for it than camel case would give.

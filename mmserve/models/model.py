@@ -7,10 +7,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from mmserve.models.settings import ModelSettings
 from mmserve.models.source import Fingerprint, Source
+
+if TYPE_CHECKING:
+    # Commands need no more of a model than its settings, and parsing requirements takes 30 ms to import.
+    from mmserve.models.requirements import Requirements
 
 _T = TypeVar("_T")
 
@@ -31,6 +35,8 @@ class Content:
     version: str | Fingerprint
     # Its worker refuses to unpickle and to run what is not a library's.
     codeless: bool = False
+    # What it needs an environment of its own for.
+    requirements: Requirements | None = None
 
 
 @dataclass(frozen=True, slots=True)

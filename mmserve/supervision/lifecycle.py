@@ -19,11 +19,11 @@ from typing import Any, NamedTuple, Protocol
 from mmserve.errors import ModelFailed, ServingError
 from mmserve.models.model import Content
 from mmserve.observability.events import EventLog
+from mmserve.supervision.environments import Supply
 from mmserve.supervision.memory import MemoryAccount
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.starting import Starter
-from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Exit, Worker, WorkerState
 from mmserve_worker.channel import Frame, Kind
 
@@ -65,7 +65,7 @@ class Lifecycle:
 
     def __init__(
         self,
-        template: Template,
+        supply: Supply,
         preparation: Preparation,
         owner: Owner,
         *,
@@ -74,11 +74,11 @@ class Lifecycle:
         channel_capacity: int,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._template = template
+        self._supply = supply
         self._owner = owner
         self._account = account
         self._log = log
-        self._starter = Starter(template, preparation, self, capacity=channel_capacity)
+        self._starter = Starter(supply, preparation, self, capacity=channel_capacity)
         self._closing = False
         self.answered: Callable[[Worker, Frame], None]
         self.prepare = preparation.prepare
@@ -110,6 +110,8 @@ class Lifecycle:
             self.stop(worker)
         elif worker.state is WorkerState.LOADING and worker.pid:
             self.abort(worker)
+        elif worker.state is WorkerState.STARTING:
+            self._starter.hurry(worker)
 
     def stop(self, worker: Worker) -> None:
         """Asks a worker that holds nothing to end."""
@@ -171,6 +173,8 @@ class Lifecycle:
         if worker in pool.idle:
             pool.idle.remove(worker)
         self._account.remove(worker)
+        if worker.template is not None:
+            self._supply.leave(worker.template)
         pool.notify()
 
     def _read_frames(self, worker: Worker) -> None:
@@ -194,7 +198,8 @@ class Lifecycle:
             return
         self.loading.discard(worker)
         if frame.kind == Kind.LOADED:
-            self._template.learn(message["modules"])
+            assert worker.template is not None
+            worker.template.learn(message["modules"])
             worker.loaded()
             self._account.loaded(worker)
             self._note_start(worker)

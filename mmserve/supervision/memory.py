@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 _RESERVE = 0.05
 # Bytes that a worker copies of the template's, until that was measured: scikit-learn's own predict and the interpreter.
 _USUAL_COPIED = 5 * MIB
-# Bytes that the template is resident with, until one was looked at: scikit-learn and what it imports.
+# Bytes that a template is resident with, until one was looked at: scikit-learn and what it imports.
 _USUAL_TEMPLATE = 100 * MIB
 # Bytes that a worker of a model that was never loaded may turn out to hold, until others were seen. And how much of the
 # largest counts after one more was: after fifty small ones, nobody expects a large one.
@@ -52,7 +52,7 @@ class Look(NamedTuple):
 
 
 class MemoryAccount:
-    """Bytes. `budget` is for the front, the template and all workers together."""
+    """Bytes. `budget` is for the front, the templates and all workers together."""
 
     def __init__(self, limits: Limits, budget: int) -> None:
         self.budget = budget
@@ -130,13 +130,18 @@ class MemoryAccount:
         self._host_room += worker.memory.held
         worker.memory.held = 0
 
-    async def look(self, template: int) -> list[Worker]:
-        """Looks at some of the workers, once a second, in a thread. Returns those that were seen."""
+    async def look(self, templates: Sequence[int]) -> list[Worker]:
+        """Looks at some of the workers, once a second, in a thread. Returns those that were seen.
+
+        `templates` are the pids of theirs, one of each environment, 0 for one that is not ready.
+        """
         loop = asyncio.get_running_loop()
-        front, resident, seen = await loop.run_in_executor(self._thread, _look, template, self._next())
-        # While none is ready, one comes up that will hold what the last one did.
-        self._template = resident or self._template
-        self._base = front + self._template
+        front, resident, seen = await loop.run_in_executor(self._thread, _look, templates, self._next())
+        ready = [size for size in resident if size]
+        if ready:
+            self._template = max(ready)
+        # One that is not ready comes up, and will hold what others do.
+        self._base = front + sum(ready) + (len(resident) - len(ready)) * self._template
         self._host_room = self._limits.available_memory() - self._reserve
         # One that is ending gives back what it holds, which says nothing of the next.
         alive = [look for look in seen if look.worker.state not in _ENDING and look.resident]
@@ -201,13 +206,12 @@ class MemoryAccount:
             self._leaving += change
 
 
-def _look(template: int, looks: Sequence[Look]) -> tuple[int, int, list[Look]]:
-    """Blocks. What the front and the template hold, and what was seen of the workers."""
+def _look(templates: Sequence[int], looks: Sequence[Look]) -> tuple[int, list[int], list[Look]]:
+    """Blocks. What the front and the templates hold, and what was seen of the workers."""
     front = processes.own(os.getpid()) or 0
-    resident = (processes.resident(template) or 0) if template else 0
     return (
         front,
-        resident,
+        [(processes.resident(template) or 0) if template else 0 for template in templates],
         [
             look._replace(
                 resident=processes.resident(look.pid), private=processes.private(look.pid) if look.measure else None

@@ -76,18 +76,18 @@ class Rounds:
             pool.adopted = False
             self._pools.remove(pool)
 
-    async def run(self, template: Callable[[], int]) -> None:
-        """Goes round for as long as the server runs. `template` gives the template's pid."""
+    async def run(self, templates: Callable[[], list[int]]) -> None:
+        """Goes round for as long as the server runs. `templates` gives the templates' pids, 0 for one not ready."""
         while True:
             try:
-                known = template()
+                known = templates()
                 seen = await self._account.look(known)
                 self._go(time.monotonic(), seen)
             except Exception:  # whatever it was, the next round is due
                 logger.exception("the supervisor's round has failed")
             for _ in range(round(_ROUND / _SOON)):
                 await asyncio.sleep(_SOON)
-                if template() not in (0, known):
+                if not {0, *known}.issuperset(templates()):
                     break
 
     def _go(self, now: float, seen: list[Worker]) -> None:

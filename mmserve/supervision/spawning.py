@@ -1,4 +1,4 @@
-"""Starts the first template: a new interpreter, whose imports take a second or two.
+"""Starts the first template of an environment: a new interpreter, whose imports take a second or two.
 
 Apart from all else, and importing next to nothing: a server starts its template before it imports itself, so that both
 happen side by side.
@@ -11,6 +11,8 @@ import os
 import socket
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from mmserve_worker import control
 
@@ -33,19 +35,36 @@ _ONE_THREAD = {
 _SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
 
-def spawn(preload: Sequence[str], *, log_level: str, environment: Collection[str]) -> socket.socket:
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """Another Python than the server's own, and where it finds the worker's side, which is not installed there."""
+
+    executable: Path
+    worker_path: Path
+
+
+def spawn(
+    preload: Sequence[str], *, log_level: str, environment: Collection[str], interpreter: Interpreter | None = None
+) -> socket.socket:
     """Starts a template and gives the front's end of its control socket, at whose end it ends. Raises OSError.
 
     `environment` names variables that it gets beside the usual ones.
     """
+    executable = sys.executable if interpreter is None else str(interpreter.executable)
+    variables = _environment(environment)
+    if interpreter is not None:
+        # Nothing of the server's own environment is found by way of these.
+        variables = {name: value for name, value in variables.items() if not name.startswith("PYTHON")}
+        variables["PYTHONPATH"] = str(interpreter.worker_path)
+        variables["VIRTUAL_ENV"] = str(interpreter.executable.parent.parent)
     ours, theirs = control.socket_pair()
     with theirs:
         theirs.set_inheritable(True)
         # posix_spawn in the main thread, at whose end the kernel would end the template.
         os.posix_spawn(
-            sys.executable,
+            executable,
             [
-                sys.executable,
+                executable,
                 # Nothing is imported from the directory that the server happens to run in.
                 "-P",
                 "-m",
@@ -56,7 +75,7 @@ def spawn(preload: Sequence[str], *, log_level: str, environment: Collection[str
                 "--preload",
                 *preload,
             ],
-            {**_environment(environment), **_ONE_THREAD, **_SILENT},
+            {**variables, **_ONE_THREAD, **_SILENT},
             setpgroup=0,
         )
     return ours

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mmserve.errors import ModelFailed, ServingError
 from mmserve.models.model import Content
+from mmserve.supervision.environments import Supply
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.template import Template
@@ -29,14 +30,16 @@ class Owner(Protocol):
 
 
 class Starter:
-    def __init__(self, template: Template, preparation: Preparation, owner: Owner, *, capacity: int) -> None:
+    def __init__(self, supply: Supply, preparation: Preparation, owner: Owner, *, capacity: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._template = template
+        self._supply = supply
         self._preparation = preparation
         self._owner = owner
         self._capacity = capacity
         self._ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        # Those that wait for an environment, which may take minutes.
+        self._waiting: dict[Worker, asyncio.Task[None]] = {}
 
     def start(self, pool: Pool, reason: str, content: Content | None) -> Worker:
         """A worker that is being started. Raises OSError if there is no channel to be had for it.
@@ -48,6 +51,12 @@ class Starter:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return worker
+
+    def hurry(self, worker: Worker) -> None:
+        """Nobody needs it any more: if it waits for an environment, it waits no longer."""
+        task = self._waiting.get(worker)
+        if task is not None:
+            task.cancel()
 
     async def stop(self) -> None:
         """Gives up what is being started."""
@@ -69,6 +78,10 @@ class Starter:
                 return
             content = worker.content
             assert content is not None
+            template = worker.template = await self._template(worker, content)
+            if worker.retiring:
+                self._give_up(worker, None)
+                return
             worker.load(
                 model.key,
                 {
@@ -78,7 +91,7 @@ class Starter:
                     "codeless": content.codeless,
                 },
             )
-            forked = await self._template.fork(worker.id, worker.channel.files)
+            forked = await template.fork(worker.id, worker.channel.files)
         except asyncio.CancelledError:
             self._give_up(worker, None)
             raise
@@ -91,6 +104,26 @@ class Starter:
             return
         worker.forked(forked.pid, forked.pidfd)
         self._owner.worker_forked(worker)
+
+    async def _template(self, worker: Worker, content: Content) -> Template:
+        """The template of the environment that the model runs in. One that has to be made first may come too late."""
+        if content.requirements is None:
+            return await self._supply.take(None)
+        task = asyncio.current_task()
+        assert task is not None
+        limit = worker.pool.settings.model_loading_timeout
+        self._waiting[worker] = task
+        try:
+            async with asyncio.timeout(limit):
+                return await self._supply.take(content.requirements)
+        except TimeoutError:
+            raise ModelFailed(
+                "EnvironmentNotReadyException",
+                f"The environment of the model's requirements.txt is still being made after {limit:g} seconds "
+                "(model_loading_timeout). That goes on: try again later.",
+            ) from None
+        finally:
+            del self._waiting[worker]
 
     async def _prepare_content(self, pool: Pool) -> None:
         """For all workers of a pool that are being started."""

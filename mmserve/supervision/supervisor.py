@@ -22,6 +22,7 @@ from mmserve.models.model import EffectiveSettings, Model
 from mmserve.observability.events import EventLog
 from mmserve.observability.stats import ModelStats
 from mmserve.supervision import policy
+from mmserve.supervision.environments import Environments
 from mmserve.supervision.failure import EARLY
 from mmserve.supervision.lifecycle import Ended, Lifecycle
 from mmserve.supervision.limits import Limits
@@ -31,7 +32,6 @@ from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.rollover import Rollover
 from mmserve.supervision.room import Room
 from mmserve.supervision.rounds import Rounds
-from mmserve.supervision.template import Template
 from mmserve.supervision.worker import Worker, WorkerState
 from mmserve.supervision.worker_events import WorkerEvents
 
@@ -43,7 +43,7 @@ class Supervisor:
 
     def __init__(
         self,
-        template: Template,
+        environments: Environments,
         preparation: Preparation,
         defaults: EffectiveSettings,
         *,
@@ -54,13 +54,13 @@ class Supervisor:
         rollover_interval: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._template = template
+        self._environments = environments
         self._defaults = defaults
         self._log = log
         self.cpus = limits.cpus
         self.memory = MemoryAccount(limits, memory_budget)
         self.lifecycle = Lifecycle(
-            template, preparation, self, account=self.memory, log=log, channel_capacity=channel_capacity
+            environments, preparation, self, account=self.memory, log=log, channel_capacity=channel_capacity
         )
         self._room = Room(self.memory, evict=self._evict, admit=self._admit)
         self._rollover = Rollover(self.lifecycle, log, self.reconcile, self._room, interval=rollover_interval)
@@ -77,9 +77,9 @@ class Supervisor:
     def start(self, events: WorkerEvents) -> None:
         self._events = events
         self.lifecycle.answered = events.worker_answered
-        self._template.start()
+        self._environments.start()
         self._tasks = [
-            self._loop.create_task(self._rounds.run(lambda: self._template.pid)),
+            self._loop.create_task(self._rounds.run(lambda: self._environments.pids)),
             self._loop.create_task(self._rollover.run(lambda: self._rounds.pools)),
         ]
 
@@ -180,7 +180,7 @@ class Supervisor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.lifecycle.close()
         self.memory.close()
-        self._template.stop()
+        await self._environments.stop()
 
     # What the lifecycle tells.
 

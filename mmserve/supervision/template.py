@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Sequence
 from mmserve.errors import ModelFailed
 from mmserve.observability.events import EventLog
 from mmserve.supervision.generation import Fork, Forked, Generation
-from mmserve.supervision.spawning import spawn
+from mmserve.supervision.spawning import Interpreter, spawn
 from mmserve_worker.channel import ChannelFiles
 
 logger = logging.getLogger("mmserve.supervision")
@@ -38,7 +38,7 @@ _MOST_DEATHS_OF_A_MODULE = 2
 class Template:
     """`environment` names variables that workers get of the server's environment beside the usual ones.
 
-    `first` is the control socket of a template that was spawned already.
+    `first` is the control socket of a template that was spawned already, and `interpreter` another than the server's.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Template:
         log_level: str,
         environment: Collection[str] = (),
         first: socket.socket | None = None,
+        interpreter: Interpreter | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._configured = preload
@@ -71,6 +72,7 @@ class Template:
         # Deaths since a worker was last forked.
         self._deaths = 0
         self._first = first
+        self._interpreter = interpreter
         self._stopped = False
 
     @property
@@ -90,10 +92,18 @@ class Template:
             return
         try:
             first, self._first = self._first, None
-            control = first or spawn(self._preload, log_level=self._log_level, environment=self._environment)
+            control = first or spawn(
+                self._preload,
+                log_level=self._log_level,
+                environment=self._environment,
+                interpreter=self._interpreter,
+            )
             self._current = Generation(control, self._preload, self)
         except OSError as error:
             logger.error("the template cannot be started: %s", error)
+            self._deaths += 1
+            if self._deaths >= _PATIENCE:
+                self._give_up_waiting()
             self._restarting = self._loop.call_later(_RESTART_DELAY, self.start)
 
     async def fork(self, worker_id: int, files: ChannelFiles) -> Forked:
@@ -120,6 +130,14 @@ class Template:
         for generation in (self._current, self._candidate, *self._retired):
             if generation is not None:
                 generation.kill()
+
+    def end(self) -> None:
+        """As `stop`, for one that no worker is wanted of: it ends by itself, and nobody waits for it."""
+        current = self._current
+        if current is not None and current.ready and self._candidate is None and not current.asked:
+            self._current = None
+            current.close()
+        self.stop()
 
     def generation_ready(self, generation: Generation) -> None:
         if generation is self._candidate:

@@ -19,6 +19,7 @@ from mmserve_worker.channel import Channel, Kind
 
 if TYPE_CHECKING:
     from mmserve.supervision.pool import Pool
+    from mmserve.supervision.template import Template
 
 
 class WorkerState(Enum):
@@ -80,6 +81,8 @@ class Worker:
         self.channel = channel
         self.start_reason = reason
         self.content = content
+        # Of the environment that it runs in, once there is one.
+        self.template: Template | None = None
         self.state = WorkerState.STARTING
         self.pid = 0
         self.pidfd = -1

@@ -46,7 +46,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
         for megabytes in held:
             resident = _TEMPLATE + int(megabytes * MIB)
             worker.answered += answers
-            assert asyncio.run(account.look(0)) == [worker]
+            assert asyncio.run(account.look([0])) == [worker]
             found.append(worker.memory.growth.is_leak)
         return found
 

@@ -1,0 +1,143 @@
+"""The environments that this host has on its disk: each whole or not there, however many servers share the directory.
+
+    KEY/             one environment; who uses it holds a shared lock on KEY/.lock
+    .tmp-PID-...     one that is being made or removed
+    worker-...       where other interpreters find the worker's side of mmserve, and nothing else
+
+Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from mmserve.models.unpack import remove_leftovers
+from mmserve_worker import control
+
+_KEY = re.compile(r"[0-9a-f]{32}")
+_LOCK = ".lock"
+
+
+class Held:
+    """An environment that nobody removes until it is let go."""
+
+    def __init__(self, directory: Path, lock: int) -> None:
+        self.directory = directory
+        self._lock = lock
+
+    def let_go(self) -> None:
+        # The least recently used is the one that was let go first.
+        os.utime(self._lock)
+        os.close(self._lock)
+
+
+class EnvironmentStore:
+    """Keeps the `most` last used; more where more are in use."""
+
+    def __init__(self, directory: Path, most: int) -> None:
+        self._most = most
+        # Absolute, since others are told of it: workers have working directories of their own.
+        self._directory = Path(os.path.abspath(directory))
+        if self._directory.is_dir():
+            remove_leftovers(self._directory)
+
+    @property
+    def downloads(self) -> Path:
+        return self._directory / "downloads"
+
+    def temporary(self) -> Path:
+        """A directory that is yet to be made, in which an environment can be."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return self._directory / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
+
+    def open(self, key: str) -> Held | None:
+        """The environment, if it is there."""
+        directory = self._directory / key
+        try:
+            lock = os.open(directory / _LOCK, os.O_RDWR)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if not _is_at(lock, directory / _LOCK):
+            # It was removed in this moment.
+            os.close(lock)
+            return None
+        os.utime(lock)
+        return Held(directory, lock)
+
+    def adopt(self, temporary: Path, key: str) -> Held:
+        """Takes over what was made."""
+        lock = os.open(temporary / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            temporary.rename(self._directory / key)
+        except OSError:
+            os.close(lock)
+            # Most likely another server was faster, with the same requirements.
+            held = self.open(key)
+            if held is None:
+                raise
+            return held
+        return Held(self._directory / key, lock)
+
+    def evict(self) -> list[str]:
+        """Removes the least recently used of those that are too many, and says which."""
+        found = [entry for entry in self._directory.iterdir() if _KEY.fullmatch(entry.name)]
+        found.sort(key=_last_use)
+        removed: list[str] = []
+        for entry in found:
+            if len(found) - len(removed) <= self._most:
+                break
+            if self._remove(entry):
+                removed.append(entry.name)
+        return removed
+
+    def worker_path(self) -> Path:
+        """Where another interpreter finds the worker's side, wherever that is installed or lies."""
+        package = os.path.dirname(os.path.abspath(control.__file__))
+        directory = self._directory / f"worker-{hashlib.sha256(package.encode()).hexdigest()[:16]}"
+        directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.symlink(package, directory / os.path.basename(package))
+        return directory
+
+    def _remove(self, directory: Path) -> bool:
+        """In two steps, so that nobody finds half of it. Says whether it did: not what is in use."""
+        try:
+            lock = os.open(directory / _LOCK, os.O_RDWR)
+        except OSError:
+            # Another server is at it.
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(lock, directory / _LOCK):
+                return False
+            temporary = self.temporary()
+            directory.rename(temporary)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(lock)
+        shutil.rmtree(temporary, ignore_errors=True)
+        return True
+
+
+def _is_at(lock: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _last_use(directory: Path) -> int:
+    try:
+        return (directory / _LOCK).stat().st_mtime_ns
+    except OSError:
+        return 0
