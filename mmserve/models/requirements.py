@@ -97,7 +97,7 @@ def needed(directory: Path, environments: str) -> Requirements | None:
     if environments == REFUSE:
         raise RequirementsError(
             f"the server's environment does not have what {FILE_NAME} asks for ({missing}), and no other is made here "
-            "(the settings `environments` and `trust`): install it there, or have the server build environments"
+            "(the setting `environments`): install it there, or start the server with environments=build"
         )
     logger.warning("%s: %s is ignored, which asks for what is not there: %s", directory, FILE_NAME, missing)
     return None
