@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from pathlib import Path
 
 from mmserve.models.unpack import remove_leftovers
@@ -34,7 +35,7 @@ class Held:
 
     def let_go(self) -> None:
         # The least recently used is the one that was let go first.
-        os.utime(self._lock)
+        _note_use(self._lock)
         os.close(self._lock)
 
 
@@ -69,7 +70,7 @@ class EnvironmentStore:
             # It was removed in this moment.
             os.close(lock)
             return None
-        os.utime(lock)
+        _note_use(lock)
         return Held(directory, lock)
 
     def adopt(self, temporary: Path, key: str) -> Held:
@@ -134,6 +135,12 @@ def _is_at(lock: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(lock), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _note_use(lock: int) -> None:
+    # In nanoseconds: the kernel's own idea of now is that of its last tick.
+    now = time.time_ns()
+    os.utime(lock, ns=(now, now))
 
 
 def _last_use(directory: Path) -> int:

@@ -14,10 +14,10 @@ import asyncio
 import logging
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Protocol
 
 from mmserve.backoff import Backoff
@@ -193,6 +193,9 @@ class Environments:
             worker_path = await asyncio.to_thread(self._store.worker_path)
             preload = environment.modules or await asyncio.to_thread(_present, self._preload, directory)
         except OSError as error:
+            if environment.held is not None:
+                environment.held.let_go()
+                environment.held = None
             message = f"The environment of requirements.txt cannot be made: {error.strerror or error}."
             raise self._failed(environment, message) from error
         finally:
@@ -208,11 +211,11 @@ class Environments:
 
     async def _made(self, environment: _Environment) -> Held:
         failure = environment.failure
-        if failure is not None and time.monotonic() < failure.retry_at:
+        if failure is not None and monotonic() < failure.retry_at:
             raise ModelFailed(installing.ERROR_TYPE, failure.message)
         requirements = environment.requirements
         async with self._making:
-            began = time.monotonic()
+            began = monotonic()
             temporary = await asyncio.to_thread(self._store.temporary)
             try:
                 await self._installer.install(requirements, temporary)
@@ -221,23 +224,30 @@ class Environments:
                 raise self._failed(environment, str(error)) from None
             finally:
                 await asyncio.to_thread(shutil.rmtree, temporary, ignore_errors=True)
-        seconds = round(time.monotonic() - began, 3)
+        seconds = round(monotonic() - began, 3)
         reason = ", ".join(requirements.lines)
         self._log.add("environment_built", reason=reason, level=logging.INFO, key=requirements.key, seconds=seconds)
         await self._evict()
         return held
 
     async def _evict(self) -> None:
-        for key in await asyncio.to_thread(self._store.evict):
+        evicted = await asyncio.to_thread(self._store.evict)
+        for key in evicted:
             removed = self._known.get(key)
             if removed is not None and removed.template is None and removed.opening is None:
                 del self._known[key]
             self._log.add("environment_removed", reason="least recently used", level=logging.INFO, key=key)
+        if evicted:
+            try:
+                await self._installer.forget_downloads()
+            except (ModelFailed, OSError) as error:
+                # The environment that was made is as good without.
+                logger.warning("what uv has downloaded is not removed: %s", error)
 
     def _failed(self, environment: _Environment, message: str) -> ModelFailed:
         before = environment.failure
         attempts = 1 if before is None else before.attempts + 1
-        environment.failure = _Failure(message, attempts, time.monotonic() + _BACKOFF.after(attempts))
+        environment.failure = _Failure(message, attempts, monotonic() + _BACKOFF.after(attempts))
         key = environment.requirements.key
         self._log.add("environment_failed", reason=message, level=logging.ERROR, key=key, attempts=attempts)
         return ModelFailed(installing.ERROR_TYPE, message)

@@ -68,7 +68,12 @@ class Installer:
         """Makes a new environment in `directory`. Raises ModelFailed with what uv says, and OSError."""
         await self._run(["venv", "--relocatable", "--no-project", f"--python={_interpreter()}", str(directory)])
         packages = site_packages(directory)
-        await asyncio.to_thread(_link_companions, packages)
+        linking = asyncio.create_task(asyncio.to_thread(_link_companions, packages))
+        try:
+            await asyncio.shield(linking)
+        finally:
+            # Whoever gives up removes the directory, in which a thread that goes on would make others.
+            await linking
         listed = directory / "requirements.txt"
         await asyncio.to_thread(listed.write_text, "\n".join([*requirements.lines, *COMPANIONS, ""]))
         options = ["--no-build", f"--python={python(directory)}", f"--requirements={listed}"]
@@ -122,12 +127,13 @@ def _interpreter() -> str:
 
 
 def _explained(said: str, code: int) -> str:
-    last = "\n".join(said.strip().splitlines()[-_LINES:])[-_CHARACTERS:] or f"it ended with {code}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = " ".join(lines[-_LINES:])[-_CHARACTERS:] or f"it ended with {code}"
     message = f"The environment of requirements.txt cannot be made. uv says: {last}"
     if any(words in said for words in _NO_WHEEL):
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         message += (
-            f"\nThere is no wheel of that version for Python {version} on {platform.machine()}, and nothing is built "
+            f" There is no wheel of that version for Python {version} on {platform.machine()}, and nothing is built "
             "from source: loosen the pins in requirements.txt, put a wheel into requirements/ beside it, or start the "
             "server with environments=ignore, which serves such models with the packages that the server has."
         )

@@ -1,0 +1,77 @@
+"""Environments on the disk: whole or not there, the least recently used go, and none that is in use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mmserve.supervision.environment_store import EnvironmentStore, Held
+
+KEYS = [f"{number:032x}" for number in range(5)]
+
+
+def make(store: EnvironmentStore, key: str, content: str = "made") -> Held:
+    temporary = store.temporary()
+    temporary.mkdir()
+    (temporary / "content").write_text(content)
+    return store.adopt(temporary, key)
+
+
+def keys(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
+
+
+def test_an_environment_is_there_for_the_next_server(tmp_path: Path) -> None:
+    assert EnvironmentStore(tmp_path, 3).open(KEYS[0]) is None
+    make(EnvironmentStore(tmp_path, 3), KEYS[0]).let_go()
+    held = EnvironmentStore(tmp_path, 3).open(KEYS[0])
+    assert held is not None
+    assert (held.directory / "content").read_text() == "made"
+    held.let_go()
+
+
+def test_of_two_servers_that_make_the_same_the_first_wins(tmp_path: Path) -> None:
+    first = make(EnvironmentStore(tmp_path, 3), KEYS[0], "first")
+    second = make(EnvironmentStore(tmp_path, 3), KEYS[0], "second")
+    assert first.directory == second.directory
+    assert (second.directory / "content").read_text() == "first"
+    first.let_go()
+    second.let_go()
+
+
+def test_the_least_recently_used_goes_and_none_in_use(tmp_path: Path) -> None:
+    store, other = EnvironmentStore(tmp_path, 2), EnvironmentStore(tmp_path, 2)
+    held = [make(store, key) for key in KEYS]
+    by_other = other.open(KEYS[1])
+    assert by_other is not None
+    for one in (held[4], held[1], held[2], held[3]):
+        one.let_go()
+    assert store.evict() == [KEYS[4], KEYS[2], KEYS[3]]
+    assert keys(tmp_path) == KEYS[:2]
+    make(store, KEYS[2]).let_go()
+    assert store.evict() == [KEYS[2]]
+    by_other.let_go()
+    held[0].let_go()
+    assert store.evict() == []
+
+
+def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (tmp_path / f".tmp-{int(ended.stdout)}-0123456789abcdef").mkdir()
+    alive = tmp_path / f".tmp-{os.getppid()}-0123456789abcdef"
+    alive.mkdir()
+    EnvironmentStore(tmp_path, 2)
+    assert keys(tmp_path) == [alive.name]
+
+
+def test_other_interpreters_find_the_workers_side_and_nothing_else(tmp_path: Path) -> None:
+    store = EnvironmentStore(tmp_path, 2)
+    path = store.worker_path()
+    assert store.worker_path() == path
+    assert os.listdir(path) == ["mmserve_worker"]
+    code = "import mmserve_worker.worker, importlib.util as u; print(u.find_spec('mmserve'))"
+    variables = {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
+    said = subprocess.check_output([sys.executable, "-S", "-P", "-c", code], env=variables, text=True)
+    assert said == "None\n"
