@@ -33,7 +33,7 @@ def write_needy(
     directory: Path, requirements: str, *, module: str = "tiny", has: tuple[str, ...] = ("1.0", "2.0"), more: str = ""
 ) -> Path:
     """A model that needs a `module`, with wheels of the versions that the archive `has`."""
-    version = f"getattr({module}, 'VERSION', '')"
+    version = f"vars({module}).get('VERSION') or vars({module})['__version__']"
     code = _CODE.format(imports=f"import {module}", version=version)
     files = {"model.py": code, "requirements.txt": requirements, "serving.properties": more}
     models.write_model(directory, files=files)

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import models_for_tests as models
 from tests.http.errors import assert_error
 from tests.servers import DEADLINE, LIGHT, Server, wait_until
 from tests.supervision.coded import ask, reasons, scale, stays
 from tests.supervision.environments import environments, run, told, write_needy
+from tests.wheels import write_wheel
 
 Serve = Callable[..., Server]
 
@@ -61,6 +63,14 @@ def test_what_needs_no_environment_has_none(offline: Server) -> None:
     write_needy(store_of(offline) / "usual", "numpy\nscikit-learn>=1\n", module="numpy", has=())
     assert run(offline, "usual").prefix == sys.prefix
     assert offline.describe("usual")["environment"] is None
+
+
+def test_an_environment_has_the_servers_scikit_learn_unless_it_asks_for_another(offline: Server) -> None:
+    """As the containers have it for whose models these files were written."""
+    models.write_model(store_of(offline) / "plain", models.linear(), files={"requirements.txt": "tiny==1.0"})
+    write_wheel(store_of(offline) / "plain" / "requirements", "tiny", "1.0")
+    assert offline.predictions("plain", [[1.0]]) == [3.0]
+    assert offline.describe("plain")["environment"] is not None
 
 
 def test_requirements_that_cannot_be_met_are_the_models_failure_with_what_uv_says(offline: Server) -> None:
