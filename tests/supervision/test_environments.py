@@ -181,3 +181,17 @@ def test_a_server_that_ignores_requirements_serves_with_its_own_packages(serve: 
     server = serve(model_store=store, preload=LIGHT, environments="ignore")
     assert run(server, "old").prefix == sys.prefix
     assert "numpy==1.22.3" in server.log.read_text()
+
+
+def test_a_killed_server_takes_uv_with_it_and_the_next_one_clears_up(
+    serve: Serve, store: Path, silent_index: socket.socket
+) -> None:
+    write_needy(store / "needy", "tiny==1.0", has=())
+    server = served_from(silent_index, serve, store)
+    assert scale(server, "needy", min_worker=1, synchronous="false").status_code == 202
+    silent_index.accept()[0].close()
+    server.process.kill()
+    server.process.wait()
+    wait_until(lambda: not server.processes(), "the end of uv and of the template")
+    assert unfinished(server)
+    assert unfinished(serve(model_store=store, preload=LIGHT)) == []
