@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mmserve.models import properties
+from mmserve.models import properties, requirements
 from mmserve.models.archive import ArchiveCache, name_of
 from mmserve_worker.handlers import contracts
 from mmserve_worker.handlers.files import is_model
 
 # What is loaded beside code and models.
-_OTHER_FILES = (properties.FILE_NAME, Path(contracts.MANIFEST).name)
+_OTHER_FILES = (properties.FILE_NAME, requirements.FILE_NAME, Path(contracts.MANIFEST).name)
 
 # Of each file that counts: its name, and what changes with it.
 Fingerprint = tuple[tuple[str | int, ...], ...]
