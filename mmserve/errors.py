@@ -128,5 +128,9 @@ class DeadlineExceeded(ServingError):
     error_type = "DeadlineExceededException"
 
 
+class NotLoadedInTime(DeadlineExceeded):
+    """The deadline passed before there was a worker; the model goes on loading for those who come later."""
+
+
 class StartError(Exception):
     """The server cannot start; the message is the one line its operator needs."""

@@ -22,11 +22,13 @@ import uvloop
 from mmserve import runfile
 from mmserve.config import Settings
 from mmserve.errors import StartError
+from mmserve.http.asking import Asking
 from mmserve.http.body import BodyReader
 from mmserve.http.inference import InferenceApi
 from mmserve.http.listener import Listener, bind
 from mmserve.http.management import ManagementApi
 from mmserve.http.observation import ObservationApi
+from mmserve.http.sagemaker import SageMakerApi
 from mmserve.models.archive import ArchiveCache, UnpackLimits
 from mmserve.models.content import prepare
 from mmserve.models.model import EffectiveSettings
@@ -147,10 +149,16 @@ class Server:
         await operations.restore()
         metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), self.figures)
         self.management_api = ManagementApi(operations, bodies, self.status, ObservationApi(self.log, metrics))
+        asking = Asking(self.registry, self.dispatcher, bodies)
+        sagemaker = SageMakerApi(
+            asking,
+            request_timeout=settings.request_timeout,
+            max_request_size=settings.max_request_size,
+            cpus=limits.cpus,
+        )
         self.api = InferenceApi(
-            self.registry,
-            self.dispatcher,
-            bodies,
+            asking,
+            sagemaker,
             request_timeout=settings.request_timeout,
             fallback=self.management_api.respond if self.management is self.inference else None,
         )

@@ -1,54 +1,34 @@
 """The inference API: turns HTTP into Request objects and their answers back into HTTP. The hot path begins here.
 
 POST /predictions/{model}      POST /models/{model}/invoke      POST /invocations      GET /ping
+and, in sagemaker.py: POST /endpoints/{endpoint}/invocations      GET /execution-parameters
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from aiohttp import hdrs, web
 
-from mmserve.errors import BadRequest, DeadlineExceeded, MethodNotAllowed, NotFound, QueueFull, ServingError
+from mmserve.errors import MethodNotAllowed, NotFound, QueueFull, ServingError
 from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
-from mmserve.http.body import BodyReader
+from mmserve.http.asking import Asking, Target
 from mmserve.http.connection import connection_of
 from mmserve.http.model_headers import response_headers
 from mmserve.http.plain import is_plain, plain_answer, plain_refusal, stays
-from mmserve.models.archive import without_suffix
-from mmserve.models.model import Model
-from mmserve.models.registry import Registry
-from mmserve.scheduling.dispatcher import Dispatcher
-from mmserve.scheduling.queue import ModelQueue
-from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Request
+from mmserve.http.sagemaker import EXECUTION_PARAMETERS, PREFIX, SageMakerApi
 
 Fallback = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 _MODEL_PATH = re.compile(r"/(?:predictions/([^/]+)|models/([^/]+)/invoke|(invocations))")
-_TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 # Parsed paths that are remembered; more than that in use, and all are parsed anew. Longer ones, in characters, are
 # none that a client has reason to repeat.
 _MAX_TARGETS = 100_000
 _LONGEST_TARGET = 400
 
-_PRIORITY = "x-priority"
-_WHOLE = re.compile(r"-?[0-9]{1,9}")
-# What is counted, and never sent, for a client that did not wait for its answer; nginx's number.
-_CLIENT_GONE = 499
-
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
-
-
-class Target(NamedTuple):
-    """What a path with its query asks for. No model where the headers have to say which."""
-
-    model: str | None
-    method: str
 
 
 class InferenceApi:
@@ -56,17 +36,14 @@ class InferenceApi:
 
     def __init__(
         self,
-        registry: Registry,
-        dispatcher: Dispatcher,
-        bodies: BodyReader,
+        asking: Asking,
+        sagemaker: SageMakerApi,
         *,
         request_timeout: float,
         fallback: Fallback | None = None,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._registry = registry
-        self._dispatcher = dispatcher
-        self._bodies = bodies
+        self._asking = asking
+        self._sagemaker = sagemaker
         self._timeout = request_timeout
         self._fallback = fallback
         self._targets: dict[str, Target] = {}
@@ -90,26 +67,7 @@ class InferenceApi:
             return self._last_while_draining(unexpected(error, request_id))
 
     async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.StreamResponse:
-        body: bytes | bytearray | None = self._bodies.arrived(request)
-        if body is None:
-            body = await self._bodies.read(request)
-        try:
-            now = time.monotonic()
-            model = self._registry.get(target.model or "") or await self._find(request, target)
-            headers = request.headers
-            waiting = Request(
-                body,
-                headers.get(hdrs.CONTENT_TYPE, ""),
-                headers.get(hdrs.ACCEPT, ""),
-                target.method,
-                headers,
-                now + self._timeout,
-                self._loop.create_future(),
-                _priority(headers[_PRIORITY]) if _PRIORITY in headers else USUAL_PRIORITY,
-            )
-            answer = await self._ask(self._dispatcher.queue(model), waiting, now)
-        finally:
-            self._bodies.release(body)
+        answer = await self._asking.ask(request, target, self._timeout)
         if not self.draining and is_plain(request, answer):
             return plain_answer(answer, request_id)
         response = web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))
@@ -124,22 +82,6 @@ class InferenceApi:
             response.force_close()
         return response
 
-    async def _ask(self, queue: ModelQueue, waiting: Request, arrived: float) -> Answer:
-        status = _CLIENT_GONE
-        try:
-            self._dispatcher.submit(queue, waiting)
-            answer = await waiting.future
-            status = answer.status
-        except ServingError as error:
-            status = error.status
-            raise
-        except asyncio.CancelledError:
-            self._dispatcher.withdraw(queue, waiting)
-            raise
-        finally:
-            queue.pool.stats.answered(status, time.monotonic() - arrived)
-        return answer
-
     def _target(self, request: web.BaseRequest) -> Target | None:
         # Undecoded, since a name may have a slash in it, which is %2F there.
         match = _MODEL_PATH.fullmatch(request.rel_url.raw_path)
@@ -153,29 +95,14 @@ class InferenceApi:
             self._targets[request.raw_path] = target
         return target
 
-    async def _find(self, request: web.BaseRequest, target: Target) -> Model:
-        """The model of a request if it has not been asked for before, or is not named by the path."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._registry.find(target.model or await self._addressed(request))
-        except TimeoutError:
-            raise DeadlineExceeded("The deadline passed while the model store was read.") from None
-
-    async def _addressed(self, request: web.BaseRequest) -> str:
-        """The model of a request whose path names none."""
-        said = request.headers.get(_TARGET_MODEL)
-        if said is not None:
-            key = said.lstrip("/")
-            return without_suffix(key) or key
-        only = await self._registry.only()
-        if only is None:
-            raise BadRequest(f"Say which model: by the header {_TARGET_MODEL} or by ?model_name=.")
-        return only
-
     async def _other(self, request: web.BaseRequest, target: Target | None, request_id: str) -> web.StreamResponse:
         """Answers what is no request to a model."""
         if target is not None:
             raise MethodNotAllowed(request.method, request.path, [hdrs.METH_POST])
+        if request.path.startswith(PREFIX):
+            return await self._sagemaker.respond(request, request_id)
+        if request.path == EXECUTION_PARAMETERS and request.method in _READING:
+            return self._sagemaker.execution_parameters(request_id)
         if request.path == "/ping":
             if request.method not in _READING:
                 raise MethodNotAllowed(request.method, request.path, _READING)
@@ -185,9 +112,3 @@ class InferenceApi:
         if self._fallback is None:
             raise NotFound(f"No such route: {request.method} {request.path}")
         return await self._fallback(request, request_id)
-
-
-def _priority(said: str) -> int:
-    if _WHOLE.fullmatch(said) is None:
-        raise BadRequest(f"Header {_PRIORITY} is a whole number, lower goes first, not {said!r}.")
-    return int(said)

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 
-from mmserve.errors import DeadlineExceeded
+from mmserve.errors import DeadlineExceeded, NotLoadedInTime
 from mmserve.models.model import Model
 from mmserve.scheduling.request import Request
 from mmserve.scheduling.share import LONG
@@ -100,14 +100,20 @@ class ModelQueue:
         late = [request for request in waiting if request.deadline <= now or request.future.done()]
         for request in late:
             waiting.remove(request)
-        return sum(map(fail_late, late))
+        loaded = bool(self.pool.ready)
+        return sum(fail_late(request, loaded=loaded) for request in late)
 
 
-def fail_late(request: Request) -> bool:
+def fail_late(request: Request, *, loaded: bool = True) -> bool:
     """Says whether anybody still waited."""
     if request.future.done():
         return False
-    request.future.set_exception(DeadlineExceeded("The deadline passed before the request could be answered."))
+    error = (
+        DeadlineExceeded("The deadline passed before the request could be answered.")
+        if loaded
+        else NotLoadedInTime("The deadline passed before the model was loaded.")
+    )
+    request.future.set_exception(error)
     return True
 
 
