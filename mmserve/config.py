@@ -66,6 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_store: Annotated[
         str | None, Meta(description="Directory whose sub-directories and archives are the models.")
     ] = None
+    model: Annotated[
+        str | None,
+        Meta(description="Directory or archive of the only model, `model`, instead of a store; /ping waits for it."),
+    ] = None
     inference_address: Annotated[str, Meta(description=f"Where requests are answered: {_PORT_HINT}.")] = (
         "http://127.0.0.1:8080"
     )
@@ -252,6 +256,9 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     if settings.max_workers is not None and settings.max_workers < settings.min_workers:
         said = [sources.get(name, name) for name in ("min_workers", "max_workers")]
         raise StartError(f"{said[0]} is {settings.min_workers}, more than {said[1]} of {settings.max_workers}")
+    if settings.model is not None and settings.model_store is not None:
+        said = [sources.get(name, name) for name in ("model", "model_store")]
+        raise StartError(f"{said[0]} and {said[1]} say different things: one model, or the models of a store")
     return Loaded(settings, sources, others.remarks)
 
 

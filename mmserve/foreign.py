@@ -13,7 +13,10 @@ from mmserve.errors import StartError
 
 
 class Foreign(NamedTuple):
-    """One variable. `setting` is what it says; without one, `reason` says why it says nothing."""
+    """One variable. `setting` is what it says; without one, `reason` says why it says nothing.
+
+    Or `mmserve serve` reads it itself, for what `serve` says.
+    """
 
     variable: str
     setting: str | None = None
@@ -23,6 +26,7 @@ class Foreign(NamedTuple):
     # The server does not start with it, unless it asks for one of these, which holds anyway.
     refused: bool = False
     unless: tuple[str, ...] = ()
+    serve: str = ""
 
 
 class Said(NamedTuple):
@@ -43,6 +47,33 @@ def _if_positive(text: str) -> int | None:
     number = int(text)
     return number if number > 0 else None
 
+
+def _timeout(text: str) -> float | None:
+    """Seconds, of which some say -1 where they mean the usual."""
+    seconds = float(text)
+    return None if seconds <= 0 else seconds
+
+
+def _bytes_of_mib(text: str) -> int:
+    return int(text) * 1024 * 1024
+
+
+def _address_of_port(text: str) -> str:
+    port = int(text)
+    if not 0 <= port <= _LAST_PORT:
+        raise ValueError(f"a port is a number from 0 to {_LAST_PORT}")
+    return f"http://0.0.0.0:{port}"
+
+
+def _log_level(text: str) -> str:
+    """Of Python's numbers or names; what is in between is as the next below."""
+    if not text.isdigit():
+        return text.upper()
+    return next((name for least, name in _LOG_LEVELS if int(text) >= least), "DEBUG")
+
+
+_LAST_PORT = 65535
+_LOG_LEVELS = ((40, "ERROR"), (30, "WARNING"), (20, "INFO"))
 
 _SERVING = (
     Foreign("SERVING_MODEL_STORE", "model_store"),
@@ -105,7 +136,36 @@ _SERVING = (
     Foreign("SERVING_*", reason="it is not known"),
 )
 
-TABLE: tuple[Foreign, ...] = _SERVING
+_NO_JAVA = "there is no Java here, whose memory it bounds; memory_budget bounds that of the server and its workers"
+_ANY_MODEL = "a model's archive says what is called, and every archive may hold code of its own"
+_BY_REQUEST = "models are loaded when POST /models asks for them, from the directory that it names"
+
+# Of SageMaker's platform, and of its containers for scikit-learn and XGBoost.
+_SAGEMAKER = (
+    Foreign("SAGEMAKER_BIND_TO_PORT", "inference_address", convert=_address_of_port),
+    Foreign("SAGEMAKER_SAFE_PORT_RANGE", serve="another port for management has to be in it"),
+    Foreign("SAGEMAKER_MULTI_MODEL", serve="`true`: the models are those that `POST /models` asks for"),
+    Foreign("SAGEMAKER_BASE_DIR", serve="`model` in it is the only model; else `/opt/ml`"),
+    Foreign("SAGEMAKER_NUM_MODEL_WORKERS", "max_workers", convert=_if_positive),
+    Foreign("SAGEMAKER_MODEL_SERVER_WORKERS", "max_workers", convert=_if_positive),
+    Foreign("SAGEMAKER_MODEL_JOB_QUEUE_SIZE", "job_queue_size"),
+    # Seconds, as it is documented; Multi Model Server takes them for minutes.
+    Foreign("SAGEMAKER_MODEL_SERVER_TIMEOUT", "predict_timeout", convert=_timeout),
+    Foreign("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "predict_timeout", convert=_timeout),
+    Foreign("SAGEMAKER_STARTUP_TIMEOUT", "model_loading_timeout", convert=_timeout),
+    Foreign("SAGEMAKER_MAX_REQUEST_SIZE", "max_request_size"),
+    Foreign("SAGEMAKER_MAX_PAYLOAD_IN_MB", "max_request_size", convert=_bytes_of_mib),
+    Foreign("SAGEMAKER_CONTAINER_LOG_LEVEL", "log_level", convert=_log_level),
+    Foreign("SAGEMAKER_MODEL_SERVER_VMARGS", reason=_NO_JAVA),
+    Foreign("SAGEMAKER_MAX_HEAP_SIZE", reason=_NO_JAVA),
+    Foreign("SAGEMAKER_MAX_DIRECT_MEMORY_SIZE", reason=_NO_JAVA),
+    Foreign("SAGEMAKER_MMS_MODEL_STORE", reason=_BY_REQUEST),
+    Foreign("SAGEMAKER_MMS_LOAD_MODELS", reason=_BY_REQUEST),
+    Foreign("SAGEMAKER_MMS_DEFAULT_HANDLER", reason=_ANY_MODEL),
+    Foreign("SAGEMAKER_HANDLER", reason=_ANY_MODEL),
+)
+
+TABLE: tuple[Foreign, ...] = (*_SERVING, *_SAGEMAKER)
 
 
 def read(environment: Mapping[str, str]) -> Read:
@@ -113,6 +173,8 @@ def read(environment: Mapping[str, str]) -> Read:
     found = Read([], [])
     for row, variable in _rows_in(environment):
         text = environment[variable].strip()
+        if row.serve:
+            continue
         if row.setting is not None:
             try:
                 value = row.convert(text)

@@ -31,9 +31,11 @@ from mmserve.http.observation import ObservationApi
 from mmserve.http.sagemaker import SageMakerApi
 from mmserve.models.archive import ArchiveCache, UnpackLimits
 from mmserve.models.content import prepare
-from mmserve.models.model import EffectiveSettings
+from mmserve.models.model import EffectiveSettings, Model
 from mmserve.models.registrations import Registrations
 from mmserve.models.registry import Registry
+from mmserve.models.settings import ModelSettings
+from mmserve.models.source import LocalSource, Source
 from mmserve.models.store import DirectoryStore
 from mmserve.models.trust import policy
 from mmserve.observability.events import EventLog
@@ -47,6 +49,7 @@ from mmserve.supervision.environments import Environments
 from mmserve.supervision.installing import Installer
 from mmserve.supervision.limits import Limits
 from mmserve.supervision.memory import MIB
+from mmserve.supervision.pool import Pool
 from mmserve.supervision.preparation import Preparation
 from mmserve.supervision.promptness import be_prompt
 from mmserve.supervision.spawning import hide_from_workers
@@ -65,6 +68,8 @@ _PREDICT_TIMEOUT = 60.0
 _MODEL_LOADING_TIMEOUT = 240.0
 # Seconds that answers still have to be sent when nothing more is waited for. (To aiohttp, 0 is for ever.)
 _CUT_OFF = 0.1
+# The name of the only model of a server without a store.
+_ONLY = "model"
 # What a frame holds beside the bodies.
 _FRAME_ROOM = 1024 * 1024
 
@@ -79,6 +84,11 @@ class Server:
         self.settings = settings
         self._first_template = template
         self.store = DirectoryStore(settings.model_store) if settings.model_store is not None else None
+        self._only_source = LocalSource(Path(settings.model).absolute()) if settings.model is not None else None
+        if self._only_source is not None and not self._only_source.exists():
+            raise StartError(f"The model is neither a directory nor an archive: {settings.model}")
+        # What the only model is loaded into, where there is but one.
+        self._only: Pool | None = None
         self.trust = policy(settings.trust)
         limits = UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
         try:
@@ -147,6 +157,8 @@ class Server:
             drain_timeout=settings.drain_timeout,
         )
         await operations.restore()
+        if self._only_source is not None:
+            self._serve_only(self._only_source)
         metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), self.figures)
         self.management_api = ManagementApi(operations, bodies, self.status, ObservationApi(self.log, metrics))
         asking = Asking(self.registry, self.dispatcher, bodies)
@@ -160,11 +172,21 @@ class Server:
             asking,
             sagemaker,
             request_timeout=settings.request_timeout,
+            is_ready=lambda: self._only is None or self._only.proven,
             fallback=self.management_api.respond if self.management is self.inference else None,
         )
         await self.inference.start(self.api.handle, settings)
         if self.management is not self.inference:
             await self.management.start(self.management_api.handle, settings)
+
+    def _serve_only(self, source: Source) -> None:
+        """Serves one model instead of a store, and keeps a worker for it: without it the server is of no use."""
+        known = self.registry.get(_ONLY)
+        if known is None or known.source != source:
+            known = Model(_ONLY, source, registered=True, registered_with=ModelSettings(min_workers=1))
+            self.registry.add(known)
+        self._only = self.dispatcher.queue(known).pool
+        self.supervisor.wake(self._only)
 
     async def stop(self, at_once: asyncio.Event) -> None:
         """Refuses new requests from the first moment, finishes those it has, then ends every process."""

@@ -15,7 +15,7 @@ from mmserve.errors import StartError
 def test_every_row_says_a_setting_that_exists_or_a_reason() -> None:
     settings = {row.name for row in config.table()}
     for row in foreign.TABLE:
-        assert (row.setting in settings) != bool(row.reason), row
+        assert [row.setting in settings, bool(row.reason), bool(row.serve)].count(True) == 1, row
     assert len({row.variable for row in foreign.TABLE}) == len(foreign.TABLE)
 
 
@@ -37,6 +37,42 @@ def test_a_variable_of_djl_serving_says_a_setting(variable: str, text: str, sett
     loaded = load({}, {variable: text})
     assert getattr(loaded.settings, setting) == value
     assert loaded.sources == ({setting: variable} if value is not None else {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "setting", "value"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "9000", "inference_address", "http://0.0.0.0:9000"),
+        ("SAGEMAKER_NUM_MODEL_WORKERS", "2", "max_workers", 2),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "4", "max_workers", 4),
+        ("SAGEMAKER_MODEL_JOB_QUEUE_SIZE", "100", "job_queue_size", 100),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "60", "predict_timeout", 60.0),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "-1", "predict_timeout", None),
+        ("SAGEMAKER_STARTUP_TIMEOUT", "600", "model_loading_timeout", 600.0),
+        ("SAGEMAKER_MAX_REQUEST_SIZE", "1000", "max_request_size", 1000),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", "max_request_size", 6 * 1024 * 1024),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "20", "log_level", "INFO"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "35", "log_level", "WARNING"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "5", "log_level", "DEBUG"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "error", "log_level", "ERROR"),
+    ],
+)
+def test_a_variable_of_sagemaker_says_a_setting(variable: str, text: str, setting: str, value: object) -> None:
+    loaded = load({}, {variable: text})
+    expected = getattr(config.Settings(), setting) if value is None else value
+    assert getattr(loaded.settings, setting) == expected
+    assert loaded.sources == ({setting: variable} if value is not None else {})
+
+
+def test_seconds_that_are_said_to_be_such_go_before_those_that_may_be_minutes() -> None:
+    environment = {"SAGEMAKER_MODEL_SERVER_TIMEOUT": "60", "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "30"}
+    assert load({}, environment).settings.predict_timeout == 30.0
+
+
+def test_what_only_java_has_is_remarked() -> None:
+    for variable in ("SAGEMAKER_MODEL_SERVER_VMARGS", "SAGEMAKER_MAX_HEAP_SIZE", "SAGEMAKER_MAX_DIRECT_MEMORY_SIZE"):
+        (remark,) = load({}, {variable: "1g"}).remarks
+        assert remark.startswith(f"{variable} has no effect: there is no Java")
 
 
 def test_it_goes_before_the_file_and_after_our_own_variable(tmp_path: Path) -> None:
@@ -73,7 +109,16 @@ def test_what_holds_anyway_is_not_refused() -> None:
     assert load({}, {"SERVING_THROTTLE_ERROR_HTTP_CODE": "429", "SERVING_LOAD_ON_DEVICES": "-1"}).remarks
 
 
-@pytest.mark.parametrize(("variable", "text"), [("SERVING_MAX_WORKERS", "many"), ("SERVING_BATCH_SIZE", "0")])
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("SERVING_MAX_WORKERS", "many"),
+        ("SERVING_BATCH_SIZE", "0"),
+        ("SAGEMAKER_BIND_TO_PORT", "http"),
+        ("SAGEMAKER_BIND_TO_PORT", "70000"),
+        ("SAGEMAKER_CONTAINER_LOG_LEVEL", "LOUD"),
+    ],
+)
 def test_a_value_that_is_none_is_refused_by_the_variables_name(variable: str, text: str) -> None:
     with pytest.raises(StartError, match=f"^{variable}: '{text}' is not valid"):
         load({}, {variable: text})

@@ -11,6 +11,7 @@ import click
 
 import mmserve
 from mmserve.cli.configure import config
+from mmserve.cli.container import serve
 from mmserve.cli.events import events
 from mmserve.cli.models import models
 from mmserve.cli.package import package
@@ -33,5 +34,5 @@ def main() -> None:
     """Serves scikit-learn models by the thousand from one CPU host, each in a process of its own."""
 
 
-for command in (start, stop, status, models, events, package, config):
+for command in (start, serve, stop, status, models, events, package, config):
     main.add_command(command)

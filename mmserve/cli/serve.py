@@ -43,9 +43,9 @@ def start(config_file: str | None, foreground: bool, ready_fd: int | None, **giv
     if ready_fd is not None:
         _serve_for(loaded, ready_fd)
     elif foreground:
-        _serve(loaded, _announce)
+        serve_here(loaded, announce)
     else:
-        _announce(_start_in_background(loaded, config_file))
+        announce(_start_in_background(loaded, config_file))
 
 
 @click.command()
@@ -122,14 +122,14 @@ def _wait_for_end(pidfd: int, seconds: float) -> bool:
     return bool(select.select([pidfd], [], [], seconds)[0])
 
 
-def _announce(running: runfile.Running) -> None:
+def announce(running: runfile.Running) -> None:
     management = f", management at {running.management}" if running.management != running.inference else ""
     where = f" of {running.store}" if running.store is not None else ""
     number = "1 model" if running.models == 1 else f"{running.models} models"
     click.echo(f"mmserve serves {number}{where} at {running.inference}{management} (process {running.pid})")
 
 
-def _serve(loaded: Loaded, ready: Any) -> None:
+def serve_here(loaded: Loaded, ready: Any) -> None:
     """Runs the server in this process."""
     settings = loaded.settings
     held = runfile.RunFile(_run_path(settings))
@@ -175,7 +175,7 @@ def _serve_for(loaded: Loaded, ready_fd: int) -> None:
         os.close(ready_fd)
 
     try:
-        _serve(loaded, lambda running: tell(Outcome(running=running)))
+        serve_here(loaded, lambda running: tell(Outcome(running=running)))
     except StartError as error:
         tell(Outcome(error=str(error)))
         sys.exit(1)

@@ -32,7 +32,10 @@ _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
 class InferenceApi:
-    """`fallback` answers what is not inference, where management shares the listener."""
+    """`is_ready` says whether there is anything to be served.
+
+    `fallback` answers what is not inference, where management shares the listener.
+    """
 
     def __init__(
         self,
@@ -40,11 +43,13 @@ class InferenceApi:
         sagemaker: SageMakerApi,
         *,
         request_timeout: float,
+        is_ready: Callable[[], bool],
         fallback: Fallback | None = None,
     ) -> None:
         self._asking = asking
         self._sagemaker = sagemaker
         self._timeout = request_timeout
+        self._is_ready = is_ready
         self._fallback = fallback
         self._targets: dict[str, Target] = {}
         self.draining = False
@@ -106,7 +111,7 @@ class InferenceApi:
         if request.path == "/ping":
             if request.method not in _READING:
                 raise MethodNotAllowed(request.method, request.path, _READING)
-            if self.draining:
+            if self.draining or not self._is_ready():
                 return json_response({"status": "Unhealthy"}, status=503, request_id=request_id)
             return json_response({"status": "Healthy"}, request_id=request_id)
         if self._fallback is None:

@@ -58,7 +58,8 @@ class Pool:
         self.evicted_after: float | None = None
         self.interval: float | None = None
         self._uses = 0
-        self._proven = False
+        # It has been loaded, once at least.
+        self.proven = False
         # The supervisor looks at it in its rounds.
         self.adopted = False
         # Its handler waits for something else than a CPU, as far as that was looked at.
@@ -113,7 +114,7 @@ class Pool:
             service_time=self.service_time,
             start_time=self.start_time,
             cpu_share=self.cpu_share(now) if self.waiting else None,
-            proven=self._proven,
+            proven=self.proven,
         )
 
     def note_service(self, seconds: float) -> None:
@@ -127,7 +128,7 @@ class Pool:
     def came_up(self, now: float) -> None:
         """A worker is ready."""
         self.wanted = False
-        self._proven = True
+        self.proven = True
         if self.evicted_after is not None:
             self.interval, self.evicted_after = now - self.evicted_after, None
             self._uses = 0
