@@ -1,6 +1,8 @@
 # Everything runs in a virtual environment of its own, .venv, which is made when it is first needed.
 PYTHON ?= python3
 BIN := .venv/bin
+# pip tries versions of boto3 and of what s3fs needs against each other for minutes.
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .PHONY: demo test lint types tests bench clean
 
@@ -27,9 +29,10 @@ clean:
 
 .venv/.package: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet uv
+	$(INSTALL) --editable .
 	touch $@
 
 .venv/.dev: .venv/.package
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	touch $@
