@@ -59,8 +59,7 @@ _UNKNOWN = {
 
 # Every endpoint has one variant, unless its client says what it calls it.
 _ONLY_VARIANT = "AllTraffic"
-# Seconds. boto3 gives up after 60 and then asks anew: the answer that says why has to come before. Whoever has set a
-# longer request_timeout has set boto3's read_timeout as well.
+# Seconds: boto3's read_timeout, and what is left of it when an answer has to be on its way.
 _PATIENCE, _BOTO3_PATIENCE = 58.0, 60.0
 # Characters of a model's message that are passed on.
 _LONGEST_MESSAGE = 16 * 1024
@@ -76,7 +75,7 @@ class SageMakerApi:
 
     def __init__(self, asking: Asking, *, request_timeout: float, max_request_size: int, cpus: float) -> None:
         self._asking = asking
-        self._timeout = request_timeout if request_timeout > _BOTO3_PATIENCE else min(request_timeout, _PATIENCE)
+        self._timeout = patience(request_timeout)
         transforms = max(1, min(round(cpus), _ALL_TRANSFORMS))
         self._execution_parameters = {
             "MaxConcurrentTransforms": transforms,
@@ -105,6 +104,15 @@ class SageMakerApi:
         except Exception as error:  # the last resort of a request: anything else would end its connection
             unexpected(error, request_id)
             return _refusal(500, "InternalFailure", f"{type(error).__name__}: {error}", request_id)
+
+
+def patience(request_timeout: float) -> float:
+    """Seconds in which a model has to answer.
+
+    boto3 gives up and then asks anew: the answer that says why has to come before. Whoever has set a longer
+    request_timeout has set boto3's read_timeout as well.
+    """
+    return request_timeout if request_timeout > _BOTO3_PATIENCE else min(request_timeout, _PATIENCE)
 
 
 def _check(request: web.BaseRequest) -> None:
@@ -149,7 +157,7 @@ def _error(error: ServingError, request_id: str) -> web.Response:
             return _model_error(0, str(error), request_id)
         case NotFound():
             return _refusal(404, "UnknownOperationException", str(error), request_id)
-        case ServingError(status=429 | 503):
+        case ServingError(status=429 | 503 | 507):
             response = _refusal(503, "ServiceUnavailable", str(error), request_id)
             if error.retry_after is not None:
                 response.headers["x-amz-retry-after"] = str(error.retry_after * 1000)

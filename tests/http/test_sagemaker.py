@@ -13,6 +13,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
+from mmserve.http.sagemaker import patience
 from tests import models_for_tests as models
 from tests.http.gates import Gate
 from tests.servers import LIGHT, Server, wait_until
@@ -207,6 +208,13 @@ def test_a_body_that_is_too_large_is_a_validation_error(client: Any) -> None:
     assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 413
 
 
+@pytest.mark.parametrize("said", [{}, {"TargetContainerHostname": "second"}])
+def test_a_large_body_that_nobody_reads_does_not_keep_the_answer_from_its_client(
+    client: Any, said: dict[str, str]
+) -> None:
+    assert isinstance(refusal(client, b"x" * 6_000_000, **said), client.exceptions.ValidationError)
+
+
 def test_streams_and_asynchronous_calls_are_refused_by_name(client: Any) -> None:
     with pytest.raises(client.exceptions.ClientError, match="InvokeEndpointWithResponseStream") as streaming:
         client.invoke_endpoint_with_response_stream(EndpointName="fleet", Body=b"x")
@@ -268,6 +276,11 @@ def test_a_batch_transform_is_told_how_to_send(server: Server) -> None:
     # No body above max_request_size, but SageMaker knows whole megabytes only.
     assert told["MaxPayloadInMB"] == 1
     assert told["MaxConcurrentTransforms"] >= 1
+
+
+@pytest.mark.parametrize(("request_timeout", "seconds"), [(5.0, 5.0), (59.0, 58.0), (60.0, 58.0), (300.0, 300.0)])
+def test_an_answer_comes_before_boto3_gives_up(request_timeout: float, seconds: float) -> None:
+    assert patience(request_timeout) == seconds
 
 
 def test_a_model_that_does_not_load_in_time_is_not_ready_and_goes_on_loading(
