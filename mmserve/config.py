@@ -131,6 +131,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         8 * 1024 * 1024 * 1024
     )
     max_unpacked_files: Annotated[Positive, Meta(description="Files that one archive may unpack to.")] = 10_000
+    load_models: Annotated[
+        tuple[str, ...],
+        Meta(description="Models of the store that are loaded at the start and keep a worker: their names, or `ALL`."),
+    ] = ()
+    model_properties: Annotated[
+        tuple[str, ...],
+        Meta(description="KEY=VALUE: what holds for each model whose serving.properties does not say it."),
+    ] = ()
     trust: Annotated[
         str,
         Meta(

@@ -2,14 +2,17 @@
 
 One table. A variable says a setting, or has no effect, or is refused: what somebody relies on and does not get has to
 be known at the start. A variable that names a group ends in `*`. Of two that say one setting the later row holds.
+`OPTION_*` and `ARGS_*` say together what all models' serving.properties say, as far as these do not say it themselves.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mmserve.errors import StartError
+from mmserve.models import keys
 
 
 class Foreign(NamedTuple):
@@ -75,6 +78,16 @@ def _log_level(text: str) -> str:
 _LAST_PORT = 65535
 _LOG_LEVELS = ((40, "ERROR"), (30, "WARNING"), (20, "INFO"))
 
+
+def _names(text: str) -> list[str]:
+    """Of models of the store, for what DJL Serving knows as `NONE`, `ALL` or a list."""
+    names = [part for part in re.split(r"[,\s]+", text) if part not in ("", "NONE")]
+    for name in names:
+        if set(name) & set("=[]:"):
+            raise ValueError(f"{name} is no model of the store: register what is elsewhere by POST /models")
+    return names
+
+
 _SERVING = (
     Foreign("SERVING_MODEL_STORE", "model_store"),
     Foreign("SERVING_INFERENCE_ADDRESS", "inference_address"),
@@ -132,6 +145,7 @@ _SERVING = (
     Foreign("MODEL_SERVER_HOME", reason="the file with settings is the one of --config"),
     *(Foreign(name, reason="models come from the store") for name in ("HF_MODEL_ID", "HF_TASK", "HF_REVISION")),
     Foreign("ALLOW_REQUEST_HANDLER_OVERRIDE", reason="the model says which handler is called, not the request"),
+    Foreign("SERVING_LOAD_MODELS", "load_models", convert=_names),
     # The last of its name: what no row above has.
     Foreign("SERVING_*", reason="it is not known"),
 )
@@ -186,7 +200,23 @@ def read(environment: Mapping[str, str]) -> Read:
             raise StartError(f"{variable}={text} cannot be had: {row.reason}; unset it to start without")
         else:
             found.remarks.append(f"{variable} has no effect: {row.reason}")
+    properties = _properties(environment)
+    if properties:
+        found.said.append(Said("model_properties", list(properties.values()), ", ".join(properties)))
     return found
+
+
+def _properties(environment: Mapping[str, str]) -> dict[str, str]:
+    """What `OPTION_*` and `ARGS_*` say of all models, by the variable."""
+    said = {"DJL_ENTRY_POINT": "option.entryPoint"} if environment.get("DJL_ENTRY_POINT") else {}
+    for variable in sorted(environment):
+        for prefix, group in (("ARGS_", ""), ("OPTION_", "option.")):
+            name = variable.removeprefix(prefix).lower()
+            if variable.startswith(prefix) and name:
+                # The engine is no option, although it is said as one.
+                said[variable] = keys.spelled("engine" if name == "engine" else group + name)
+    # Of two that say the same the later holds, so that OPTION_ENTRYPOINT goes before DJL_ENTRY_POINT.
+    return {variable: f"{name}={environment[variable]}" for variable, name in said.items()}
 
 
 def _rows_in(environment: Mapping[str, str]) -> Iterator[tuple[Foreign, str]]:
@@ -199,3 +229,14 @@ def _rows_in(environment: Mapping[str, str]) -> Iterator[tuple[Foreign, str]]:
             if name not in seen and environment.get(name, "").strip():
                 seen.add(name)
                 yield row, name
+
+
+def markdown() -> str:
+    """The table of variables as the documentation has it."""
+    lines = ["| variable | |", "|---|---|"]
+    for row in TABLE:
+        values = ", ".join(f"`{value}`" for value in row.unless)
+        refused = "refused" + (f", unless {values}" if values else "")
+        said = f"`{row.setting}`" if row.setting else f"{refused if row.refused else 'no effect'}: {row.reason}"
+        lines.append(f"| `{row.variable}` | {said} |")
+    return "\n".join(lines)

@@ -78,7 +78,13 @@ class Operations:
                 restored.append(model)
         if restored:
             self._log.add("registrations_restored", level=logging.INFO, models=len(restored))
-            self._keep(self._supervisor.restore([self._dispatcher.queue(model).pool for model in restored]))
+        self._keep(self._bring_back(restored))
+
+    async def _bring_back(self, models: list[Model]) -> None:
+        """Those, and then the models that are loaded from the start on."""
+        await self._supervisor.restore([self._dispatcher.queue(model).pool for model in models])
+        async for model in self._registry.kept():
+            await self._supervisor.restore([self._dispatcher.queue(model).pool])
 
     async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool) -> Model:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""

@@ -29,6 +29,7 @@ from mmserve.http.listener import Listener, bind
 from mmserve.http.management import ManagementApi
 from mmserve.http.observation import ObservationApi
 from mmserve.http.sagemaker import SageMakerApi
+from mmserve.models import keys
 from mmserve.models.archive import ArchiveCache, UnpackLimits
 from mmserve.models.content import prepare
 from mmserve.models.model import EffectiveSettings, Model
@@ -90,6 +91,7 @@ class Server:
         # What the only model is loaded into, where there is but one.
         self._only: Pool | None = None
         self.trust = policy(settings.trust)
+        self._properties = keys.for_all(settings.model_properties)
         limits = UnpackLimits(settings.max_unpacked_size, settings.max_unpacked_files)
         try:
             self.archives = ArchiveCache(Path(settings.cache_dir), limits, size=settings.cache_size)
@@ -117,7 +119,7 @@ class Server:
 
     async def start(self) -> None:
         settings = self.settings
-        self.registry = Registry(self.store)
+        self.registry = Registry(self.store, settings.load_models)
         self.log = EventLog()
         self.environments = self._environments()
         capacity = settings.max_request_size + _FRAME_ROOM
@@ -126,7 +128,13 @@ class Server:
         self.supervisor = Supervisor(
             self.environments,
             Preparation(
-                partial(prepare, archives=self.archives, trust=self.trust, environments=settings.environments),
+                partial(
+                    prepare,
+                    archives=self.archives,
+                    trust=self.trust,
+                    defaults=self._properties,
+                    environments=settings.environments,
+                ),
                 self.archives.contents,
                 self.log,
             ),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from mmserve import config
+from mmserve import config, foreign
 from mmserve.cli import main
+from mmserve.models import keys
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -17,6 +18,14 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_reference_lists_every_setting_as_it_is() -> None:
     assert config.markdown() in REFERENCE
+
+
+def test_the_reference_lists_every_key_of_a_models_properties() -> None:
+    assert keys.markdown() in REFERENCE
+
+
+def test_the_reference_lists_every_variable_of_other_servers() -> None:
+    assert foreign.markdown() in REFERENCE
 
 
 def test_the_readme_names_settings_and_defaults_that_exist() -> None:

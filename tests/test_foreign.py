@@ -122,3 +122,37 @@ def test_what_holds_anyway_is_not_refused() -> None:
 def test_a_value_that_is_none_is_refused_by_the_variables_name(variable: str, text: str) -> None:
     with pytest.raises(StartError, match=f"^{variable}: '{text}' is not valid"):
         load({}, {variable: text})
+
+
+def test_options_and_arguments_are_properties_of_all_models() -> None:
+    environment = {
+        "ARGS_BATCH_SIZE": "4",
+        "ARGS_MIN_WORKERS": "1",
+        "DJL_ENTRY_POINT": "old.py",
+        "OPTION_ENGINE": "Python",
+        "OPTION_ENTRYPOINT": "serve.py",
+        "OPTION_ENV": "A=b,C=d",
+        "OPTION_OF_MY_OWN": "x",
+    }
+    loaded = load({}, environment)
+    assert set(loaded.settings.model_properties) == {
+        "batch_size=4",
+        "minWorkers=1",
+        "option.entryPoint=old.py",
+        "engine=Python",
+        "option.entryPoint=serve.py",
+        "option.env=A=b,C=d",
+        "option.of_my_own=x",
+    }
+    assert loaded.settings.model_properties.index("option.entryPoint=old.py") == 0
+    assert "OPTION_ENV" in loaded.sources["model_properties"]
+
+
+@pytest.mark.parametrize(("text", "names"), [("ALL", ("ALL",)), ("NONE", ()), ("a, b c", ("a", "b", "c"))])
+def test_the_models_that_are_loaded_at_the_start_are_a_list(text: str, names: tuple[str, ...]) -> None:
+    assert load({}, {"SERVING_LOAD_MODELS": text}).settings.load_models == names
+
+
+def test_a_model_from_elsewhere_cannot_be_loaded_at_the_start() -> None:
+    with pytest.raises(StartError, match=r"SERVING_LOAD_MODELS: .*register what is elsewhere by POST /models"):
+        load({}, {"SERVING_LOAD_MODELS": "m::Python=s3://bucket/m.tar.gz"})

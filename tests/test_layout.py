@@ -22,7 +22,7 @@ ALLOWED = {
     "backoff": set[str](),
     "errors": set[str](),
     "config": {"foreign", "models"},
-    "foreign": set[str](),
+    "foreign": {"models"},
     "runfile": set[str](),
     "models": set[str](),
     "observability": set[str](),

@@ -12,9 +12,10 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmserve.models import keys
 from mmserve.models.archive import ArchiveError, UnpackLimits, name_of, unpack, valid_name
-from mmserve.models.properties import FILE_NAME, KNOWN_KEYS, PropertiesError, model_settings, read, unknown_keys
-from mmserve.models.settings import SettingError
+from mmserve.models.properties import FILE_NAME, PropertiesError, read
+from mmserve.models.settings import SettingError, model_settings
 from mmserve_worker.handlers import contracts
 from mmserve_worker.handlers.files import model_file
 
@@ -68,13 +69,15 @@ def _check_properties(directory: Path, report: Report) -> dict[str, str]:
     except PropertiesError as error:
         report.errors.append(str(error))
         return {}
-    for key in unknown_keys(properties):
-        near = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
+    for key in keys.unknown(properties):
+        near = difflib.get_close_matches(key, keys.BY_NAME, n=1)
         hint = f", is {near[0]} meant?" if near else ""
         report.remarks.append(f"{FILE_NAME}: the key {key!r} is not known{hint}")
+    report.remarks += [f"{FILE_NAME}: {remark}" for remark in keys.remarks(properties)]
     try:
+        keys.check(properties)
         model_settings(properties)
-    except SettingError as error:
+    except (keys.RefusedKey, SettingError) as error:
         report.errors.append(f"{FILE_NAME}: {error}")
     return properties
 

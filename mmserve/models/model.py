@@ -69,6 +69,8 @@ class Model:
     name: str
     source: Source
     registered: bool = False
+    # Loaded at the start, and kept so unless its file wants no worker.
+    kept: bool = False
     registered_with: ModelSettings = field(default_factory=ModelSettings)
     # Of all that was ever said by PUT, the latest.
     scaled_to: ModelSettings = field(default_factory=ModelSettings)
@@ -117,6 +119,8 @@ class Model:
                 # A batch is a contract with code of the model's own, which has to ask for it; scikit-learn's takes
                 # rows.
                 yield "model code", ModelSettings(batch_size=1)
+        if self.kept:
+            yield "load_models", ModelSettings(min_workers=max(1, defaults.min_workers))
         # The server's bounds give way like all others.
         least = defaults.min_workers
         yield "server", ModelSettings(min_workers=least, max_workers=max(defaults.max_workers, least, 1))

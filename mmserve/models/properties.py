@@ -1,7 +1,7 @@
 r"""Reads a model's serving.properties: the syntax of Java properties, as the files in use have it.
 
 It is Java's, with two liberties: bytes may be UTF-8 or Latin-1, and blanks at the end of a value are dropped
-(`batch_size=8 ` is never meant). What a key means for serving is said in settings.py.
+(`batch_size=8 ` is never meant). What a key means is said in keys.py.
 """
 
 from __future__ import annotations
@@ -10,50 +10,10 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mmserve.models.settings import model_settings
-
-__all__ = ["FILE_NAME", "PropertiesError", "dump", "model_settings", "parse", "read", "unknown_keys"]
-
 FILE_NAME = "serving.properties"
 
 # Larger than any file written by hand, small enough to be read without a thought.
 MAX_BYTES = 1 << 20
-
-# What DJL Serving reads per model, and what is mmserve's own. `log_model_metric`, which DJL Serving's documentation has
-# too, is read by nothing.
-KNOWN_KEYS = frozenset(
-    {
-        "application",
-        "batch_size",
-        "batchifier",
-        "cpu.maxWorkers",
-        "cpu.minWorkers",
-        "engine",
-        "gpu.maxWorkers",
-        "gpu.minWorkers",
-        "gpu.required_memory_mb",
-        "gpu.reserved_memory_mb",
-        "job_queue_size",
-        "load_on_devices",
-        "log_request_metric",
-        "maxWorkers",
-        "max_batch_delay",
-        "max_dynamic_batch_size",
-        "max_idle_time",
-        "max_memory_mb",
-        "metrics_aggregation",
-        "minWorkers",
-        "model_loading_timeout",
-        "pinned",
-        "predict_timeout",
-        "required_memory_mb",
-        "reserved_memory_mb",
-        "retry_threshold",
-        "translator",
-        "translatorFactory",
-        "weight",
-    }
-)
 
 _BLANK = " \t\f"
 _NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -101,11 +61,6 @@ def dump(properties: Mapping[str, str]) -> bytes:
     """A file that reads as these properties, here and in Java."""
     lines = (f"{_escaped(key)}={_escaped(value)}\n" for key, value in properties.items())
     return "".join(lines).encode("ascii")
-
-
-def unknown_keys(properties: Mapping[str, str]) -> list[str]:
-    """The keys that nothing reads but the model's own code, if that: most often a slip of the pen."""
-    return [key for key in properties if key not in KNOWN_KEYS and not key.startswith("option.")]
 
 
 def _decoded(content: bytes) -> str:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from mmserve.errors import ModelNotFound
+from mmserve.errors import ModelNotFound, ServingError
+from mmserve.models.archive import name_of
 from mmserve.models.model import Model
 from mmserve.models.settings import ModelSettings
 from mmserve.models.source import Source
 from mmserve.models.store import Store
 
+logger = logging.getLogger("mmserve.models")
+
 _T = TypeVar("_T")
+
+# Among the names of models that are kept loaded: every one.
+_ALL = "ALL"
 
 # Seconds for which the store is believed to hold no other model than the one it held.
 _ONLY_FOR = 1.0
@@ -24,8 +31,11 @@ _THREADS = 16
 
 
 class Registry:
-    def __init__(self, store: Store | None) -> None:
+    """`kept` are the names of those models of the store that are loaded at the start, or ALL."""
+
+    def __init__(self, store: Store | None, kept: Iterable[str] = ()) -> None:
         self.store = store
+        self._kept = {name_of(name) or name for name in kept}
         self._models: dict[str, Model] = {}
         # Unregistered by these names: what the store has by them is served only when it is registered.
         self._withdrawn: set[str] = set()
@@ -55,8 +65,19 @@ class Registry:
         # Another request may have found it meanwhile.
         model = self._models.get(name)
         if model is None:
-            model = self._models[name] = Model(name, source, scaled_to=self._scalings.pop(name, ModelSettings()))
+            scaled_to = self._scalings.pop(name, ModelSettings())
+            kept = not self._kept.isdisjoint((name, _ALL))
+            model = self._models[name] = Model(name, source, scaled_to=scaled_to, kept=kept)
         return model
+
+    async def kept(self) -> AsyncIterator[Model]:
+        """Those that are to be loaded at the start."""
+        names = await self.urls() if _ALL in self._kept else sorted(self._kept)
+        for name in names:
+            try:
+                yield await self.find(name)
+            except ServingError as error:
+                logger.warning("load_models: %s: %s", name, error)
 
     async def look_up(self, name: str) -> Source | None:
         """What the store has by this name, asked once for all who want to know at the same time."""

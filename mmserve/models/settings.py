@@ -23,7 +23,7 @@ MAX_MEMORY_MB = 1 << 30
 MAX_TIMEOUT = 86_400
 
 # Where a setting is not called as the field is. The first key that is there counts.
-_KEYS_OF_FILES = {
+KEYS_OF_FILES = {
     "min_workers": ("cpu.minWorkers", "minWorkers"),
     "max_workers": ("cpu.maxWorkers", "maxWorkers"),
     "batch_size": ("batch_size", "max_dynamic_batch_size"),
@@ -118,7 +118,7 @@ _NAMES = tuple(field.name for field in fields(ModelSettings))
 
 def model_settings(properties: Mapping[str, str]) -> ModelSettings:
     """The settings in a serving.properties. The key for the device goes before the general one."""
-    said = _Said(properties, _KEYS_OF_FILES)
+    said = _Said(properties, KEYS_OF_FILES)
     # To DJL Serving a maximum of zero or less means "as many as is usual", and files in use say so.
     max_workers = said.whole("max_workers")
     if max_workers is not None and max_workers <= 0:

@@ -90,7 +90,7 @@ class Request:
 @lru_cache(maxsize=1024)
 def _meta(content_type: str, accept: str, method: str) -> bytes:
     """The same few combinations come over and over; the usual one is empty, which the worker need not parse."""
-    if content_type in ("", "application/json") and accept in ("", "*/*", "application/json") and not method:
+    if content_type in ("", "application/json") and accept in ("", "*/*") and not method:
         return b""
     return json.dumps({"content_type": content_type, "accept": accept, "method": method}).encode()
 

@@ -75,7 +75,7 @@ def spawn(
                 "--preload",
                 *preload,
             ],
-            {**variables, **_ONE_THREAD, **_SILENT},
+            {**variables, **_ONE_THREAD, **_openmp_threads(), **_SILENT},
             setpgroup=0,
         )
     return ours
@@ -88,6 +88,12 @@ def hide_from_workers() -> None:
     A program that it starts can be looked into as ever.
     """
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _openmp_threads() -> dict[str, str]:
+    """OpenMP starts its threads when it is used, which a template does not, so that more of them may be asked for."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return {"OMP_NUM_THREADS": asked} if asked.isdecimal() and int(asked) > 0 else {}
 
 
 def _environment(named: Collection[str]) -> dict[str, str]:

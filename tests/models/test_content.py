@@ -18,7 +18,7 @@ def test_archives_of_one_folder_are_told_apart_by_what_is_in_it(tmp_path: Path) 
 
     def version_of(content: bytes) -> object:
         archives.write_tar(archive, archives.directory("m"), archives.regular("m/model.joblib", content))
-        return prepare(Model("m", LocalSource(archive)), cache, All()).version
+        return prepare(Model("m", LocalSource(archive)), cache, All(), {}).version
 
     assert version_of(b"old") != version_of(b"new")
     assert version_of(b"old") == version_of(b"old")

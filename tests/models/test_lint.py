@@ -83,11 +83,25 @@ def test_unknown_keys_are_remarked_with_what_may_be_meant(tmp_path: Path) -> Non
     ]
 
 
+def test_keys_without_effect_are_remarked(tmp_path: Path) -> None:
+    report = check(archive_of(tmp_path, {"model.pkl": b"x", "serving.properties": "gpu.maxWorkers=1\n"}))
+    assert report.remarks[0].startswith("serving.properties: gpu.maxWorkers has no effect: ")
+
+
 @pytest.mark.parametrize(
     ("properties", "error"),
     [
         (b"batch_size=many", "serving.properties: batch_size is 'many', expected a whole number from 1 to 10000"),
         (b"minWorkers=3\nmaxWorkers=2", "serving.properties: minWorkers is '3', expected a whole number from 0 to 2"),
+        (
+            b"engine=PyTorch",
+            "serving.properties: engine=PyTorch is refused: there is no such engine (except Python, "
+            "XGBoost, LightGBM, OnnxRuntime, which the files tell apart)",
+        ),
+        (
+            b"option.env=A",
+            "serving.properties: option.env is 'A', expected NAME=VALUE, with a comma between two of them",
+        ),
         (b"a=1\nb=\0", "serving.properties, line 2: a NUL byte"),
         (
             b"option.entryPoint=serve.py",

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmserve.models.properties import PropertiesError, dump, parse, read, unknown_keys
+from mmserve.models.properties import PropertiesError, dump, parse, read
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
@@ -99,9 +99,3 @@ def test_a_file_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(PropertiesError, match="more than"):
         read(tmp_path)
-
-
-def test_keys_that_nothing_reads_are_named() -> None:
-    properties = {"engine": "Python", "cpu.minWorkers": "1", "option.anything": "x", "batchsize": "8"}
-    properties |= {"log_model_metric": "true", "gpu.maxWorkers": "1", "load_on_devices": "*", "option": "x"}
-    assert unknown_keys(properties) == ["batchsize", "log_model_metric", "option"]

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from mmserve_worker import batch, codeless, handlers, learning, process
+from mmserve_worker import batch, codeless, environment, handlers, learning, process
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
 from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
 
@@ -85,6 +85,8 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._models: dict[int, Handler] = {}
+        # What is answered to callers who accept anything, where the model says it.
+        self._default_accepts: dict[int, str] = {}
 
     def run(self) -> None:
         while True:
@@ -105,6 +107,7 @@ class Worker:
         process.set_title(f"mmserve: worker {spec.name}")
         before = learning.baseline()
         try:
+            environment.apply(spec.options)
             if description["codeless"]:
                 codeless.forbid(spec.directory)
             self._models[frame.model_key] = handlers.load(spec)
@@ -121,6 +124,8 @@ class Worker:
                 },
             )
             return
+        if default_accept := spec.options.get("option.default_accept"):
+            self._default_accepts[frame.model_key] = default_accept
         modules = learning.library_modules(before, spec.directory)
         self._send_json(Kind.LOADED, frame.model_key, {"modules": modules})
 
@@ -131,6 +136,9 @@ class Worker:
 
     def _answer(self, frame: Frame) -> None:
         calls = [Call(part.body, *_call_meta(part.meta)) for part in batch.read(frame.payload, frame.parts)]
+        if default_accept := self._default_accepts.get(frame.model_key):
+            for call in calls:
+                call.accept = default_accept if call.accept in ("", "*/*") else call.accept
         began = time.monotonic()
         if frame.time and began > frame.time:
             replies = [_too_late()] * len(calls)
