@@ -19,6 +19,7 @@ from mmserve.http.connection import connection_of
 from mmserve.http.model_headers import response_headers
 from mmserve.http.plain import is_plain, plain_answer, plain_refusal, stays
 from mmserve.http.sagemaker import EXECUTION_PARAMETERS, PREFIX, SageMakerApi
+from mmserve.http.streaming import streamed_answer
 
 Fallback = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
@@ -73,6 +74,9 @@ class InferenceApi:
 
     async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.StreamResponse:
         answer = await self._asking.ask(request, target, self._timeout)
+        if answer.stream is not None:
+            response = streamed_answer(answer, answer.stream, request_id, patience=self._timeout)
+            return self._last_while_draining(response)
         if not self.draining and is_plain(request, answer):
             return plain_answer(answer, request_id)
         response = web.Response(body=answer.body, status=answer.status, headers=response_headers(answer, request_id))

@@ -25,6 +25,7 @@ from mmserve.errors import (
 from mmserve.http.answers import REQUEST_ID, json_response, unexpected
 from mmserve.http.asking import TARGET_MODEL, Asking, Target
 from mmserve.http.model_headers import response_headers
+from mmserve.http.streaming import streamed_answer
 from mmserve.scheduling.request import Answer
 
 PREFIX = "/endpoints/"
@@ -87,14 +88,14 @@ class SageMakerApi:
         """How a batch transform is to be cut into requests."""
         return json_response(self._execution_parameters, request_id=request_id)
 
-    async def respond(self, request: web.BaseRequest, request_id: str) -> web.Response:
+    async def respond(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         try:
             _check(request)
             headers = request.headers
             # None: Asking looks for the header itself.
             component = None if TARGET_MODEL in headers else headers.get(_COMPONENT)
             answer = await self._asking.ask(request, Target(component, ""), self._timeout)
-            return _response(request, answer, request_id)
+            return self._response(request, answer, request_id)
         except ModelNotFound as error:
             said = request.headers.get(TARGET_MODEL)
             message = f"Failed to download model data: there is no {said!r} in the model store." if said else str(error)
@@ -104,6 +105,22 @@ class SageMakerApi:
         except Exception as error:  # the last resort of a request: anything else would end its connection
             unexpected(error, request_id)
             return _refusal(500, "InternalFailure", f"{type(error).__name__}: {error}", request_id)
+
+    def _response(self, request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:
+        if answer.status >= 300:
+            if answer.stream is not None:
+                answer.stream.abandon()
+            message = answer.body[:_LONGEST_MESSAGE].decode("utf-8", "replace")
+            return _model_error(answer.status, message, request_id)
+        further = _identified(request_id)
+        further["x-Amzn-Invoked-Production-Variant"] = request.headers.get(_VARIANT, _ONLY_VARIANT)
+        if _INFERENCE_ID in request.headers:
+            further[_INFERENCE_ID] = request.headers[_INFERENCE_ID]
+        if answer.stream is not None:
+            return streamed_answer(answer, answer.stream, request_id, further, patience=self._timeout)
+        headers = CIMultiDict(response_headers(answer, request_id))
+        headers.update(further)
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
 def patience(request_timeout: float) -> float:
@@ -131,18 +148,6 @@ def _check(request: web.BaseRequest) -> None:
     for name, reason in _UNKNOWN.items():
         if name in headers:
             raise BadRequest(reason)
-
-
-def _response(request: web.BaseRequest, answer: Answer, request_id: str) -> web.Response:
-    if answer.status >= 300:
-        message = answer.body[:_LONGEST_MESSAGE].decode("utf-8", "replace")
-        return _model_error(answer.status, message, request_id)
-    headers = CIMultiDict(response_headers(answer, request_id))
-    headers.update(_identified(request_id))
-    headers["x-Amzn-Invoked-Production-Variant"] = request.headers.get(_VARIANT, _ONLY_VARIANT)
-    if _INFERENCE_ID in request.headers:
-        headers[_INFERENCE_ID] = request.headers[_INFERENCE_ID]
-    return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
 def _error(error: ServingError, request_id: str) -> web.Response:

@@ -7,30 +7,25 @@ unless more models want a CPU than there are: then share.py says whose turn it i
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from mmserve.errors import ModelFailed, PayloadTooLarge, QueueFull, Stopping
+from mmserve.errors import PayloadTooLarge, QueueFull, Stopping
 from mmserve.models.model import Model
 from mmserve.observability.stats import ModelStats
+from mmserve.scheduling import losses
+from mmserve.scheduling.answers import batch_of, deliver, read_streamed
 from mmserve.scheduling.draining import Draining
 from mmserve.scheduling.lateness import Lateness
 from mmserve.scheduling.queue import Batch, ModelQueue
-from mmserve.scheduling.request import Answer, Request, read_answer
+from mmserve.scheduling.request import Request, read_answer
 from mmserve.scheduling.share import CpuShare
 from mmserve.supervision.failure import LoadFailure
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.supervisor import Supervisor
 from mmserve.supervision.worker import Exit, Worker
 from mmserve_worker import batch
-from mmserve_worker.channel import ChannelError, Frame, FrameTooLarge, Kind
-
-# A request that has killed this many workers, or that this many were stuck with, is not given to another.
-_MOST_DEATHS = 2
-# SIGKILL comes from elsewhere, from an operator or from a kernel that is short of memory, and may hit the same request
-# twice by chance: measured as one request in a hundred kills.
-_MOST_KILLS = 3
+from mmserve_worker.channel import Frame, FrameTooLarge, Kind
 
 
 class Dispatcher:
@@ -117,9 +112,7 @@ class Dispatcher:
         self._dispatch_line()
 
     def worker_answered(self, worker: Worker, frame: Frame) -> None:
-        held: Batch = worker.held
-        if held is None or frame.batch_id != held.id:
-            raise ChannelError(f"answers to batch {frame.batch_id} from a worker that has batch {held and held.id}")
+        held = batch_of(worker, frame)
         answers = [read_answer(part) for part in batch.read(frame.payload, frame.parts)]
         worker.channel.release()
         requests = held.requests[held.answered : held.answered + len(answers)]
@@ -127,13 +120,27 @@ class Dispatcher:
         if held.answered < len(held.requests):
             # The worker may be waiting for room for the rest.
             worker.channel.send(Kind.ACKNOWLEDGE)
-            self._deliver(requests, answers)
+            deliver(requests, answers)
+            self._draining.note()
             return
         try:
             # Before the answers go out, so that the worker has its next batch while they do.
             self._finished(worker, held, frame.time)
         finally:
-            self._deliver(requests, answers)
+            deliver(requests, answers)
+            self._draining.note()
+
+    def worker_streamed(self, worker: Worker, frame: Frame) -> None:
+        """A frame of an answer that comes in pieces."""
+        held = batch_of(worker, frame)
+        self._queues[worker.pool.model.key].streams = True
+        read_streamed(worker, held, frame)
+        if held.answered == len(held.requests):
+            self._finished(worker, held, frame.time)
+        elif frame.kind == Kind.STREAM_END:
+            # The worker may be waiting for room for the next one.
+            worker.channel.send(Kind.ACKNOWLEDGE)
+        self._draining.note()
 
     def worker_lost(self, worker: Worker, held: Batch, end: Exit, *, taken: bool) -> bool:
         """Tries once more, one by one, what a dead worker had taken; but not what another has died of before.
@@ -143,20 +150,9 @@ class Dispatcher:
         queue = self._queues[worker.pool.model.key]
         self._held.discard(worker)
         self._share.ended(worker, queue, 0.0)
-        again = []
-        news = False
-        for request in held.requests[held.answered :]:
-            news = news or not request.deaths
-            request.deaths += taken
-            if request.future.done():
-                continue
-            if request.deaths < (_MOST_KILLS if end.signal == signal.SIGKILL else _MOST_DEATHS):
-                again.append(request)
-            else:
-                message = (
-                    f"The worker {end} while it answered this request, as did each one before it that was given it."
-                )
-                request.future.set_exception(ModelFailed("WorkerDiedException", message))
+        if held.stream is not None and held.stream.running:
+            held.stream.end(f"The worker {end}.")
+        again, news = losses.sort_out(held.requests[held.answered :], end, taken=taken)
         queue.give_back(again)
         # To another worker if there is one; otherwise `worker_gone` sees to them.
         self._dispatch(queue, time.monotonic())
@@ -181,16 +177,6 @@ class Dispatcher:
             for request in queue.waiting:
                 request.fail(failure.error())
             queue.waiting.clear()
-        self._draining.note()
-
-    def _deliver(self, requests: Sequence[Request], answers: Sequence[Answer | ModelFailed]) -> None:
-        for request, answer in zip(requests, answers, strict=True):
-            if request.future.done():
-                continue
-            if isinstance(answer, Answer):
-                request.future.set_result(answer)
-            else:
-                request.future.set_exception(answer)
         self._draining.note()
 
     def _finished(self, worker: Worker, held: Batch, seconds: float) -> None:
@@ -253,7 +239,7 @@ class Dispatcher:
         if queue.delay is not None:
             queue.delay.cancel()
             queue.delay = None
-        if not settings.max_batch_delay or len(queue.waiting) >= settings.batch_size:
+        if not settings.max_batch_delay or queue.streams or len(queue.waiting) >= settings.batch_size:
             return False
         due = queue.waiting[0].queued_at + settings.max_batch_delay
         if due <= now or queue.waiting[0].deaths:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from mmserve.errors import DeadlineExceeded
-from mmserve.scheduling.queue import ModelQueue
+from mmserve.scheduling.queue import Batch, ModelQueue
 from mmserve.supervision.worker import Worker
 
 
@@ -58,11 +58,19 @@ class Draining:
 
 def _unanswered(worker: Worker) -> bool:
     """Whether somebody still waits for what a worker holds."""
-    return worker.held is not None and not all(request.future.done() for request in worker.held.requests)
+    held: Batch | None = worker.held
+    if held is None:
+        return False
+    if held.stream is not None and held.stream.unfinished:
+        return True
+    return not all(request.future.done() for request in held.requests)
 
 
 def _give_up(queue: ModelQueue, message: str) -> None:
-    held = [request for worker in queue.pool.workers if worker.held for request in worker.held.requests]
-    for request in [*queue.waiting, *held]:
+    held: list[Batch] = [worker.held for worker in queue.pool.workers if worker.held]
+    for request in [*queue.waiting, *(request for batch in held for request in batch.requests)]:
         request.fail(DeadlineExceeded(message))
     queue.waiting.clear()
+    for batch in held:
+        if batch.stream is not None and batch.stream.unfinished:
+            batch.stream.cut(message)

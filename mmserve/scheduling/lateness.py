@@ -69,7 +69,10 @@ class Lateness:
         requests, name = worker.held.requests, worker.pool.model.name
         if expired := sum(fail_late(request) for request in requests if request.deadline <= now):
             logger.warning("model %s: worker %d has not answered %d requests in time", name, worker.pid, expired)
-        limit, seconds = worker.pool.settings.predict_timeout, now - worker.sent_at
+        limit, stream = worker.pool.settings.predict_timeout, worker.held.stream
+        if stream is not None and stream.is_full:
+            return
+        seconds = now - (worker.sent_at if stream is None else stream.moved_at)
         if seconds < limit or worker.state is WorkerState.STOPPING:
             return
         held = requests[worker.held.answered :]

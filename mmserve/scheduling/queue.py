@@ -10,6 +10,7 @@ from mmserve.errors import DeadlineExceeded, NotLoadedInTime
 from mmserve.models.model import Model
 from mmserve.scheduling.request import Request
 from mmserve.scheduling.share import LONG
+from mmserve.scheduling.streams import Stream
 from mmserve.supervision.policy import LONG_QUEUE
 from mmserve.supervision.pool import Pool
 from mmserve_worker import batch
@@ -21,11 +22,15 @@ _LATEST = 0.2
 
 @dataclass(slots=True)
 class Batch:
-    """What one worker holds. Answers come in order; `answered` counts them."""
+    """What one worker holds. Answers come in order; `answered` counts them.
+
+    `stream` is the last of them that came in pieces.
+    """
 
     requests: list[Request]
     answered: int = 0
     id: int = 0
+    stream: Stream | None = None
 
 
 class ModelQueue:
@@ -42,6 +47,8 @@ class ModelQueue:
         self.used = 0.0
         self.in_line = False
         self.long_batches = False
+        # Its answers come in pieces: nobody is to wait for somebody else's.
+        self.streams = False
         # Seconds that the handler takes for a batch, on average of late.
         self._handler_time = 0.0
         # Set while the queue waits to be looked at: for a full batch, or for the end of this turn of the event loop.
@@ -82,7 +89,7 @@ class ModelQueue:
         # One that a worker died of goes alone, so that it cannot take its neighbours with it a second time.
         if first.deaths == 0:
             room = capacity - _size(first.body)
-            size = self.pool.settings.batch_size
+            size = 1 if self.streams else self.pool.settings.batch_size
             while waiting and len(requests) < size:
                 room -= _size(waiting[0].body)
                 if room < 0 or waiting[0].deaths:

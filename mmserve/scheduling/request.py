@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mmserve.errors import ModelFailed, ServingError
+from mmserve.scheduling.streams import Stream
 from mmserve_worker.batch import PartView
 from mmserve_worker.calls import Buffer
 
@@ -24,6 +25,8 @@ class Answer(NamedTuple):
     content_type: str
     headers: Mapping[str, str]
     body: bytes
+    # What comes after the body, which then is the first piece.
+    stream: Stream | None = None
 
 
 class Request:

@@ -36,6 +36,8 @@ _LONGEST = 4096
 # Seconds that it has to write its stacks to the log before it is killed.
 _DUMP_TIMEOUT = 1.0
 
+_STREAMED = (Kind.STREAM, Kind.PIECE, Kind.STREAM_END)
+
 
 class Ended(NamedTuple):
     """How a worker ended, what it held then, and whether it had so much as looked at that."""
@@ -61,7 +63,8 @@ class Owner(Protocol):
 
 
 class Lifecycle:
-    """`answered` is told of every frame of answers: the dispatcher, without a detour."""
+    """`answered` is told of every frame of answers, `streamed` of those of answers that come in pieces: the
+    dispatcher, without a detour."""
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class Lifecycle:
         self._starter = Starter(supply, preparation, self, capacity=channel_capacity)
         self._closing = False
         self.answered: Callable[[Worker, Frame], None]
+        self.streamed: Callable[[Worker, Frame], None]
         self.prepare = preparation.prepare
         self.workers: set[Worker] = set()
         preparation.start(self.workers)
@@ -182,6 +186,8 @@ class Lifecycle:
             for frame in worker.channel.receive():
                 if frame.kind == Kind.ANSWERS:
                     self.answered(worker, frame)
+                elif frame.kind in _STREAMED:
+                    self.streamed(worker, frame)
                 else:
                     self._read_loading(worker, frame)
         except BlockingIOError:

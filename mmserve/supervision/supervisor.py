@@ -76,7 +76,7 @@ class Supervisor:
 
     def start(self, events: WorkerEvents) -> None:
         self._events = events
-        self.lifecycle.answered = events.worker_answered
+        self.lifecycle.answered, self.lifecycle.streamed = events.worker_answered, events.worker_streamed
         self._environments.start()
         self._tasks = [
             self._loop.create_task(self._rounds.run(lambda: self._environments.pids)),

@@ -55,6 +55,17 @@ class RawClient:
         body = self._reader.read(int(headers.get("content-length", "0")))
         return Response(int(status_line.split()[1]), headers, body)
 
+    def chunk(self) -> bytes:
+        """The next chunk of a chunked response; empty at its end, or where it is cut off."""
+        length = int(self._reader.readline() or b"0", 16)
+        chunk = self._reader.read(length)
+        self._reader.readline()
+        return chunk
+
+    def some(self) -> bytes:
+        """What has come; empty at the connection's end."""
+        return self._reader.read1()
+
     def rest(self) -> bytes:
         """What comes until the server closes the connection."""
         try:

@@ -15,6 +15,10 @@ from typing import NamedTuple
 from mmserve_worker.calls import Buffer
 from mmserve_worker.channel import ALIGNMENT, Channel
 
+# Pieces of a streamed answer that may be ahead of its caller. Each takes a slot of the channel, as does saying that it
+# was taken.
+STREAM_WINDOW = 4
+
 # code, length of the meta, length of the body
 _PART = struct.Struct("<IIQ8x")
 

@@ -6,7 +6,7 @@ see the channel, and the worker's loop never looks into a body.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,6 +47,8 @@ class Reply:
     """One answer. `body` may be several buffers, sent one behind the other without being joined first.
 
     An answer with an `error_type` is an error: its body is empty and `error` says what happened, in one line.
+    With a `stream`, `body` is only its first piece, and the others are sent as they are made. The stream is always
+    closed. `finished` is called when the answer has been sent.
     """
 
     status: int = 200
@@ -55,6 +57,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     error_type: str = ""
     error: str = ""
+    stream: Generator[bytes] | None = None
+    finished: Callable[[], object] | None = None
 
 
 class CallError(Exception):

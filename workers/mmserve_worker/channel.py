@@ -53,9 +53,13 @@ class Kind(IntEnum):
     BATCH = 2
     ACKNOWLEDGE = 3
     STOP = 4
+    CANCEL = 5
     LOADED = 16
     LOAD_FAILED = 17
     ANSWERS = 18
+    STREAM = 19
+    PIECE = 20
+    STREAM_END = 21
 
 
 class ChannelError(Exception):
@@ -73,7 +77,8 @@ class FrameTooLarge(Exception):
 class Frame(NamedTuple):
     """A received frame. `payload` is a view of the arena, valid until the frame is released.
 
-    `time` is a batch's deadline (monotonic), or the seconds that its answers took. Nothing elsewhere.
+    `time` is a batch's deadline (monotonic), or the seconds that its answers took. Nothing elsewhere. What is said of a
+    stream has the place of its call in the batch for `parts`.
     """
 
     kind: int
@@ -205,10 +210,11 @@ class Channel:
 
     def unread(self) -> bool:
         """Whether a frame was sent that the other side has not so much as looked at."""
-        # Not select(), which knows no descriptor above 1023.
-        poll = select.poll()
-        poll.register(self._send_fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return _is_readable(self._send_fd)
+
+    def has_received(self) -> bool:
+        """Whether `receive` would return at once."""
+        return _is_readable(self.receive_fd)
 
     def trim(self) -> bool:
         """Gives the memory of past large payloads back to the system. Only while both directions are at rest.
@@ -285,3 +291,10 @@ class Channel:
         self._received_high_water = max(self._received_high_water, end)
         base = self._receive_base + _SLOTS_SIZE + start
         return Frame(kind, batch_id, model_key, parts, time, self._view[base : base + length])
+
+
+def _is_readable(descriptor: int) -> bool:
+    # Not select(), which knows no descriptor above 1023.
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

@@ -15,13 +15,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from mmserve_worker import batch, codeless, environment, handlers, learning, process
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
 from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
+from mmserve_worker.streaming import StreamSender
 
 logger = logging.getLogger("mmserve.worker")
 # Far above any other process's, so that the kernel ends a worker before the front or the host's own services.
@@ -149,8 +150,19 @@ class Worker:
         # Replies may be views of the payload still. The front learns of its release with the answers, and sends no
         # other payload before it has them all.
         self._channel.release()
-        parts = [_part(reply) for reply in replies]
-        self._send(frame, parts, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        parts: list[batch.Part] = []
+        for index, reply in enumerate(replies):
+            if reply.stream is None:
+                parts.append(_part(reply))
+            else:
+                self._send(frame, parts, seconds)
+                parts = []
+                seconds = StreamSender(self._channel, frame, index).send(_part(reply), reply.stream, seconds)
+        self._send(frame, parts, seconds)
+        for reply in replies:
+            if reply.finished is not None:
+                _finish(reply.finished)
 
     def _send(self, frame: Frame, parts: list[batch.Part], seconds: float) -> None:
         """Sends the answers in as few frames as they fit into, waiting for room between them."""
@@ -209,6 +221,14 @@ def _part(reply: Reply) -> batch.Part:
             }
         ).encode()
     return batch.Part(reply.status, meta, reply.body)
+
+
+def _finish(finished: Callable[[], object]) -> None:
+    try:
+        finished()
+    except (Exception, SystemExit):
+        # The model's own code. The answer has been sent: what is cleaned up after it cannot take it back.
+        logger.exception("what a model does after an answer raised")
 
 
 def _too_late() -> Reply:

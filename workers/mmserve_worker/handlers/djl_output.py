@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date
 from typing import Any
 
@@ -22,7 +22,7 @@ class Output:
         self.message = message
         self.properties: dict[str, Any] = {}
         self.content = PairList()
-        self.stream_content: Iterable[bytes] | None = None
+        self.stream_content: Iterable[Any] | None = None
         # What the content is if no property says so, as far as the way that it was added tells.
         self.added_as: str | None = None
         self.finalizer: Callable[[], object] | None = None
@@ -83,11 +83,12 @@ class Output:
 
     def add_stream_content(self, stream: Iterable[Any], output_formatter: Any = "default") -> Output:
         if output_formatter is None:
-            self.stream_content = map(_chunk, stream)
+            self.stream_content = stream
         elif callable(output_formatter):
-            self.stream_content = (_chunk(output_formatter(token)) for token in stream)
+            self.stream_content = _formatted(stream, output_formatter)
         else:
-            self.stream_content = (_chunk({"outputs": token}) + b"\n" for token in stream)
+            self.stream_content = _formatted(stream, _json_line)
+            self.added_as = "application/jsonlines"
         return self
 
     def finalize(self, function: Callable[..., object], *arguments: Any) -> Output:
@@ -95,7 +96,22 @@ class Output:
         return self
 
 
-def _chunk(token: Any) -> bytes:
+def _formatted(stream: Iterable[Any], formatter: Callable[[Any], Any]) -> Iterator[Any]:
+    try:
+        for token in stream:
+            yield formatter(token)
+    finally:
+        # A generator is closed with the one that is made of it.
+        close = getattr(stream, "close", None)
+        if close is not None:
+            close()
+
+
+def _json_line(token: Any) -> bytes:
+    return chunk({"outputs": token}) + b"\n"
+
+
+def chunk(token: Any) -> bytes:
     if isinstance(token, bytes | bytearray):
         return bytes(token)
     if isinstance(token, str):

@@ -6,10 +6,11 @@ Outputs are taken for what they look like, because a model's environment may bri
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from mmserve_worker.calls import CallError, Reply
-from mmserve_worker.handlers.errors import logger
+from mmserve_worker.handlers import djl_output
 
 _BATCHED = re.compile(r"batch_(\d+)\.(.*)", re.DOTALL)
 _UNKNOWN = "application/octet-stream"
@@ -20,14 +21,18 @@ def reply(output: Any) -> Reply:
         return Reply(204, content_type="")
     _check(output)
     stream = getattr(output, "stream_content", None)
-    # A stream is sent whole, until answers can be sent in pieces.
-    body = _body(_first_of_each(output.content)) if stream is None else b"".join(stream)
-    return _finalized(output, _reply(output, body))
+    if stream is not None:
+        return _streamed(output, stream)
+    answer = _reply(output, _body(_first_of_each(output.content)))
+    answer.finished = _finalizer(output)
+    return answer
 
 
 def split(output: Any, count: int) -> list[Reply] | None:
     """A reply for each request of a batch; None where the Output does not have one for each."""
     _check(output)
+    if getattr(output, "stream_content", None) is not None:
+        return None
     found: dict[int, dict[str | None, Any]] = {}
     for key, value in zip(output.content.get_keys(), output.content.get_values(), strict=True):
         match = _BATCHED.fullmatch(key or "")
@@ -37,7 +42,8 @@ def split(output: Any, count: int) -> list[Reply] | None:
     if sorted(found) != list(range(count)):
         return None
     replies = [_reply(output, _body(found[index])) for index in range(count)]
-    return [_finalized(output, replies[0]), *replies[1:]]
+    replies[-1].finished = _finalizer(output)
+    return replies
 
 
 def described(output: Any) -> str:
@@ -75,12 +81,30 @@ def _reply(output: Any, body: bytes) -> Reply:
     return Reply(output.code, content_type if body else "", body, headers)
 
 
-def _finalized(output: Any, answer: Reply) -> Reply:
-    finalizer = getattr(output, "finalizer", None)
-    if finalizer is not None:
-        try:
-            finalizer()
-        except Exception:
-            # The answer is made: what is cleaned up after it cannot take it back.
-            logger.exception("the finalizer of an Output raised")
+def _streamed(output: Any, stream: Iterable[Any]) -> Reply:
+    """The first piece is made here, so that what fails before it is an error like any other."""
+    pieces = _pieces(stream)
+    first = next(pieces, b"")
+    answer = _reply(output, first)
+    answer.finished = _finalizer(output)
+    if first:
+        answer.stream = pieces
     return answer
+
+
+def _pieces(stream: Iterable[Any]) -> Generator[bytes]:
+    try:
+        for piece in stream:
+            # Nothing is not a piece: in HTTP it would be the end.
+            if chunk := djl_output.chunk(piece):
+                yield chunk
+    finally:
+        # At once, and not when it is collected: the model may hold something for as long as it is asked for more.
+        close = getattr(stream, "close", None)
+        if close is not None:
+            close()
+
+
+def _finalizer(output: Any) -> Callable[[], object] | None:
+    finalizer: Callable[[], object] | None = getattr(output, "finalizer", None)
+    return finalizer

@@ -1,0 +1,60 @@
+"""A model whose answers come in pieces, as the request's words say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.models_for_tests import write_model
+
+# `hold-NAME` waits for the gate to let NAME go, as in gates.py; any word that is no command is a piece.
+_CODE = """
+import os, time
+from djl_python import Output
+
+GATE = {gate!r}
+
+def note(name):
+    with open(GATE + "/" + name, "a") as file:
+        file.write("x")
+
+def pieces(words, together):
+    try:
+        for word in words:
+            command, _, argument = word.partition("-")
+            if command == "hold":
+                note("held-" + argument)
+                while not os.path.exists(GATE + "/let-" + argument):
+                    time.sleep(0.002)
+            elif command == "raise":
+                raise RuntimeError(argument)
+            elif command == "die":
+                os.kill(os.getpid(), 9)
+            elif command == "sleep":
+                time.sleep(float(argument))
+            elif command == "large":
+                yield b"x" * int(argument)
+            elif command == "many":
+                for number in range(int(argument)):
+                    note("made")
+                    yield b"x" * 65536
+            elif command == "together":
+                yield str(together)
+            else:
+                yield word
+    finally:
+        note("closed-" + words[0])
+
+def handle(inputs):
+    if inputs.is_empty():
+        return None
+    together = inputs.get_batch_size()
+    words = inputs.get_batches()[0].get_as_string().split()
+    note("asked-" + words[0])
+    output = Output().add_stream_content(pieces(words, together), None)
+    return output.finalize(note, "finalized-" + words[0])
+"""
+
+
+def write_streaming(directory: Path, gate: Path, properties: str = "") -> Path:
+    code = _CODE.format(gate=str(gate))
+    return write_model(directory, files={"model.py": code, "serving.properties": properties})
