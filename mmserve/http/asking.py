@@ -19,7 +19,7 @@ from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
-from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Request
+from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Query, Request
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 
@@ -34,6 +34,7 @@ class Target(NamedTuple):
 
     model: str | None
     method: str
+    query: Query = ()
 
 
 class Asking:
@@ -43,7 +44,7 @@ class Asking:
         self._dispatcher = dispatcher
         self._bodies = bodies
 
-    async def ask(self, request: web.BaseRequest, target: Target, timeout: float) -> Answer:
+    async def ask(self, request: web.BaseRequest, target: Target, request_id: str, timeout: float) -> Answer:
         """What the model answers within so many seconds. Raises ServingError."""
         body: bytes | bytearray | None = self._bodies.arrived(request)
         if body is None:
@@ -61,6 +62,8 @@ class Asking:
                 now + timeout,
                 self._loop.create_future(),
                 _priority(headers[_PRIORITY]) if _PRIORITY in headers else USUAL_PRIORITY,
+                target.query,
+                request_id,
             )
             return await self._answer(self._dispatcher.queue(model), waiting, now)
         finally:

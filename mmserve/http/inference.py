@@ -73,7 +73,7 @@ class InferenceApi:
             return self._last_while_draining(unexpected(error, request_id))
 
     async def _infer(self, request: web.BaseRequest, target: Target, request_id: str) -> web.StreamResponse:
-        answer = await self._asking.ask(request, target, self._timeout)
+        answer = await self._asking.ask(request, target, request_id, self._timeout)
         if answer.stream is not None:
             response = streamed_answer(answer, answer.stream, request_id, patience=self._timeout)
             return self._last_while_draining(response)
@@ -97,7 +97,8 @@ class InferenceApi:
         if match is None:
             return None
         query = request.query
-        target = Target(unquote(match[1] or match[2] or "") or query.get("model_name"), query.get("method", ""))
+        name = unquote(match[1] or match[2] or "") or query.get("model_name")
+        target = Target(name, query.get("method", ""), tuple(query.items()))
         if len(request.raw_path) <= _LONGEST_TARGET:
             if len(self._targets) >= _MAX_TARGETS:
                 self._targets.clear()

@@ -94,7 +94,7 @@ class SageMakerApi:
             headers = request.headers
             # None: Asking looks for the header itself.
             component = None if TARGET_MODEL in headers else headers.get(_COMPONENT)
-            answer = await self._asking.ask(request, Target(component, ""), self._timeout)
+            answer = await self._asking.ask(request, Target(component, ""), request_id, self._timeout)
             return self._response(request, answer, request_id)
         except ModelNotFound as error:
             said = request.headers.get(TARGET_MODEL)

@@ -20,6 +20,10 @@ _NO_HEADERS: dict[str, str] = {}
 USUAL_PRIORITY = 3
 
 
+# Names and values, in the order in which they were said.
+Query = tuple[tuple[str, str], ...]
+
+
 class Answer(NamedTuple):
     status: int
     content_type: str
@@ -45,7 +49,9 @@ class Request:
         "headers",
         "method",
         "priority",
+        "query",
         "queued_at",
+        "request_id",
     )
 
     def __init__(
@@ -58,6 +64,8 @@ class Request:
         deadline: float,
         future: asyncio.Future[Answer],
         priority: int = USUAL_PRIORITY,
+        query: Query = (),
+        request_id: str = "",
     ) -> None:
         self.body = body
         self.content_type = content_type
@@ -67,6 +75,8 @@ class Request:
         self.deadline = deadline
         self.future = future
         self.priority = priority
+        self.query = query
+        self.request_id = request_id
         self.queued_at = 0.0
         # Workers that died holding this request.
         self.deaths = 0
@@ -86,6 +96,8 @@ class Request:
                 "accept": self.accept,
                 "method": self.method,
                 "headers": dict(self.headers),
+                "query": self.query,
+                "request_id": self.request_id,
             }
         ).encode()
 

@@ -53,7 +53,7 @@ def test_a_request_s_properties_are_its_headers(load: Load) -> None:
     names = ["X-Tenant", "CONTENT-TYPE", "requestId", "threshold", "model_dir"]
     source = handling(f"return Output().add([inputs.get_property(name) for name in {names}])")
     handler = load(source, option_threshold="1")
-    said = {"headers": {"x-tenant": "a", "x-request-id": "7"}, "content_type": "text/plain"}
+    said = {"headers": {"x-tenant": "a"}, "content_type": "text/plain", "request_id": "7"}
     got = json_of(answer(handler, b"x", **said))
     assert got[:4] == ["a", "text/plain", "7", None]
     assert got[4]

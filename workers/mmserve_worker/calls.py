@@ -32,7 +32,7 @@ class Call:
 
     `body` may be a view of the channel's memory: it is valid until the reply has been sent, so that a reply may be
     a view of it too.
-    `headers` are filled for models with code of their own only.
+    `headers`, the `query` (names and values) and the `request_id` are filled for models with code of their own only.
     """
 
     body: Buffer
@@ -40,6 +40,8 @@ class Call:
     accept: str = ""
     method: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    query: Sequence[tuple[str, str]] = ()
+    request_id: str = ""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -197,15 +197,17 @@ class Worker:
 
 
 @lru_cache(maxsize=256)
-def _call_meta(meta: bytes) -> tuple[str, str, str, Mapping[str, str]]:
+def _call_meta(meta: bytes) -> tuple[str, str, str, Mapping[str, str], Sequence[tuple[str, str]], str]:
     if not meta:
-        return "", "", "", {}
+        return "", "", "", {}, (), ""
     said = json.loads(meta)
     return (
         said.get("content_type", ""),
         said.get("accept", ""),
         said.get("method", ""),
         said.get("headers", {}),
+        said.get("query", ()),
+        said.get("request_id", ""),
     )
 
 

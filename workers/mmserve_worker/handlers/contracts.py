@@ -73,7 +73,10 @@ def decide(directory: Path, options: Mapping[str, str]) -> Decision:
             return _by_functions(directory, entry_point, options) or Decision(Contract.DJL)
         # DJL's own handlers take SageMaker's functions from there as well.
         said = _by_functions(directory, "model.py", options)
-        return said if said and said.contract is Contract.SAGEMAKER else Decision(_BUILT_IN[entry_point])
+        if said and said.contract is Contract.SAGEMAKER:
+            return said
+        # And functions that are decorated as parts of them.
+        return Decision(Contract.DJL if (directory / "model.py").is_file() else _BUILT_IN[entry_point])
     if handler := manifest(directory).get("model", {}).get("handler", ""):
         return Decision(Contract.MMS, {"option.handler": handler})
     if (directory / "model.py").is_file():

@@ -2,23 +2,27 @@
 
 `handle` is called once at load with an empty Input whose properties are the model's, then for every request, whose
 headers are the properties. Requests are only put together where the owner asked for it with a batch_size, because only
-then does DJL: a handler that was never given a batch need not know what one is.
+then does DJL: a handler that was never given a batch need not know what one is. A model.py without `handle` may have
+decorated functions instead, see djl_formatted.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
-from mmserve_worker.handlers import djl_content, djl_python_shim, djl_replies, model_code
-from mmserve_worker.handlers.djl_input import Input
+from mmserve_worker.handlers import djl_formatted, djl_python_shim, djl_replies, model_code
+from mmserve_worker.handlers.djl_requests import Requests
 from mmserve_worker.handlers.errors import LoadError, logger, model_failure
 from mmserve_worker.handlers.options import is_batch_size_said
 
-_DEFAULT_ENTRY_POINT = "model.py"
+_MODEL_CODE = "model.py"
 _DEFAULT_HANDLER = "handle"
+# As in `option.entryPoint=djl_python.sklearn_handler`: the handler is the server's, and decorated functions of model.py
+# are its parts.
+_BUILT_IN = "djl_python."
 # sys.exit() in a handler is that request's failure; at load it is the loader's to report.
 _RAISED_BY_MODELS = (Exception, SystemExit)
 
@@ -27,11 +31,15 @@ def load(spec: ModelSpec) -> Handler:
     directory = Path(spec.directory).resolve()
     model_code.enter(directory)
     djl_python_shim.install()
-    entry_point = spec.options.get("option.entryPoint") or _DEFAULT_ENTRY_POINT
+    entry_point = spec.options.get("option.entryPoint") or _MODEL_CODE
+    if entry_point.startswith(_BUILT_IN):
+        return djl_formatted.load(spec, directory, model_code.entry_module(directory, _MODEL_CODE))
     module = model_code.entry_module(directory, entry_point)
     name = spec.options.get("option.handler") or _DEFAULT_HANDLER
     handle = getattr(module, name, None)
     if not callable(handle):
+        if djl_formatted.has_parts(module):
+            return djl_formatted.load(spec, directory, module)
         raise LoadError(f"{entry_point} has no function {name}(inputs)")
     handler = DjlHandler(spec, directory, name, handle)
     handler.initialize()
@@ -41,16 +49,13 @@ def load(spec: ModelSpec) -> Handler:
 class DjlHandler:
     def __init__(self, spec: ModelSpec, directory: Path, name: str, handle: Callable[[Any], Any]) -> None:
         self._name = spec.name
-        self._options = spec.options
         self._handle = handle
         self._function_name = name
-        # What DJL adds to the properties of every Input.
-        self._surroundings = {"handler": name, "device_id": "-1", "model_dir": str(directory), "cluster_size": "1"}
+        self._requests = Requests(spec, directory, name)
         self._takes_batches = is_batch_size_said(spec.options)
 
     def initialize(self) -> None:
-        properties = {key.removeprefix("option."): value for key, value in self._options.items()}
-        output = self._handle(self._input(properties))
+        output = self._handle(self._requests.initial())
         if output is not None and getattr(output, "code", 200) >= 300:
             raise LoadError(f"{self._function_name} answered the first call with {djl_replies.described(output)}")
 
@@ -62,15 +67,8 @@ class DjlHandler:
         return [self._alone(call) for call in calls]
 
     def _alone(self, call: Call) -> Reply:
-        inputs = self._input(_properties(call))
         try:
-            for key, value in djl_content.entries(call):
-                inputs.content.add(key, value)
-        except CallError as error:
-            return error.reply()
-        try:
-            output = self._handle(inputs)
-            return djl_replies.reply(output)
+            return djl_replies.reply(self._handle(self._requests.of_call(call)))
         except CallError as error:
             return error.reply()
         except _RAISED_BY_MODELS as error:
@@ -79,14 +77,8 @@ class DjlHandler:
     def _together(self, calls: Sequence[Call]) -> list[Reply] | None:
         """The answers to a batch; None where they have to be asked for one by one, as after any failure: of a batch's
         error nobody knows whose it is."""
-        batch = self._input({"batch_size": str(len(calls))})
         try:
-            for index, call in enumerate(calls):
-                prefix = f"batch_{index:03}."
-                batch.properties.update((prefix + key, value) for key, value in _properties(call).items())
-                for key, value in djl_content.entries(call):
-                    batch.content.add(prefix + key, value)
-            output = self._handle(batch)
+            output = self._handle(self._requests.of_batch(calls))
             if getattr(output, "code", 300) >= 300:
                 return None
             replies = djl_replies.split(output, len(calls))
@@ -97,20 +89,3 @@ class DjlHandler:
             logger.warning("model %s does not answer batches as such: it gets one request at a time", self._name)
             self._takes_batches = False
         return replies
-
-    def _input(self, properties: Mapping[str, str]) -> Input:
-        inputs = Input()
-        inputs.function_name = self._function_name
-        inputs.properties = {**properties, **self._surroundings}
-        return inputs
-
-
-def _properties(call: Call) -> dict[str, str]:
-    properties = dict(call.headers)
-    known = {name.lower(): value for name, value in properties.items()}
-    for name, value in (("Content-Type", call.content_type), ("Accept", call.accept)):
-        if value and name.lower() not in known:
-            properties[name] = value
-    if "x-request-id" in known:
-        properties["requestId"] = known["x-request-id"]
-    return properties

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mmserve_worker.calls import Buffer
 from mmserve_worker.codecs.rows import Array
 from mmserve_worker.handlers import ndlist
 from mmserve_worker.handlers.djl_pair_list import PairList
@@ -87,15 +88,11 @@ class Input:
     def get_as_numpy(self, key: str | None = None) -> list[Array]:
         """The arrays of an NDList; of an npz or npy body too, whatever it is called."""
         data = self.get_as_bytes(key)
-        if data[:2] == b"PK":
-            return self.get_as_npz(key)
-        if data[:6] == b"\x93NUMPY":
-            return [np.load(io.BytesIO(data), allow_pickle=False)]
-        return ndlist.decode(data)
+        return [] if data is None else arrays_of(data)
 
     def get_as_npz(self, key: str | None = None) -> list[Array]:
-        with np.load(io.BytesIO(self.get_as_bytes(key)), allow_pickle=False) as arrays:
-            return list(arrays.values())
+        data = self.get_as_bytes(key)
+        return [] if data is None else _npz(data)
 
     def get_as_csv(self, key: str | None = None) -> list[dict[str, str]]:
         return list(csv.DictReader(io.StringIO(self.get_as_string(key) or "", newline="")))
@@ -112,6 +109,7 @@ class Input:
         media_type = str(self.get_property("content-type") or "").lower()
         readers: tuple[tuple[str, Callable[[str | None], Any]], ...] = (
             ("tensor/ndlist", self.get_as_numpy),
+            ("application/x-npy", self.get_as_numpy),
             ("tensor/npz", self.get_as_npz),
             ("application/json", self.get_as_json),
             ("text/", self.get_as_string),
@@ -122,3 +120,16 @@ class Input:
 
     def __str__(self) -> str:
         return f"Input(function_name={self.function_name!r}, content={self.content.keys})"
+
+
+def arrays_of(data: Buffer) -> list[Array]:
+    if data[:2] == b"PK":
+        return _npz(data)
+    if data[:6] == b"\x93NUMPY":
+        return [np.load(io.BytesIO(data), allow_pickle=False)]
+    return ndlist.decode(data)
+
+
+def _npz(data: Buffer) -> list[Array]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return list(arrays.values())

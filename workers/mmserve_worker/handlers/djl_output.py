@@ -70,7 +70,7 @@ class Output:
 
     def add_as_npz(self, value: Any, key: str | None = None, batch_index: int | None = None) -> Output:
         file = io.BytesIO()
-        np.savez(file, *value)
+        np.savez(file, *([value] if isinstance(value, np.ndarray) else value))
         return self._add(file.getvalue(), "tensor/npz", key, batch_index)
 
     def _add(self, data: bytes, added_as: str, key: str | None, batch_index: int | None) -> Output:

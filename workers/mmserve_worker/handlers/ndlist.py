@@ -67,7 +67,8 @@ def _array(reader: _Reader) -> Array:
 
 
 def encode(arrays: Iterable[Array]) -> bytes:
-    arrays = list(arrays)
+    # One alone is meant as such, and not as the arrays of its rows.
+    arrays = [arrays] if isinstance(arrays, np.ndarray) else list(arrays)
     return b"".join([struct.pack(">i", len(arrays)), *map(_encoded, arrays)])
 
 
