@@ -41,7 +41,7 @@ def test_custom_attributes_are_properties_of_their_own(load: Load) -> None:
     assert not {"a", "nothing", "", "f"} & found.keys()
 
 
-@pytest.mark.parametrize("name", ["Model_Dir", "handler", "BATCH_SIZE", "device_id"])
+@pytest.mark.parametrize("name", ["Model_Dir", "handler", "BATCH_SIZE", "device_id", "RequestID"])
 def test_a_caller_says_nothing_in_the_server_s_place(load: Load, name: str) -> None:
     source = handling(f"return Output().add_as_json([inputs.get_property({name!r}), inputs.is_batch()])")
     for headers in ({name: "mine"}, {"x-amzn-sagemaker-custom-attributes": f"{name}=mine"}):

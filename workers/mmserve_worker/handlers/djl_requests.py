@@ -65,7 +65,7 @@ class Requests:
         said += [(name.strip(), value.strip()) for name, is_pair, value in _pairs(attributes) if is_pair]
         # A caller says no property of the server's, however it is written: a model that looks for one finds the first
         # of any case.
-        known = {*self._surroundings, _BATCH_SIZE}
+        known = {*self._surroundings, _BATCH_SIZE, "requestid"}
         properties = {}
         for name, value in said:
             if value and name.lower() not in known:
