@@ -64,12 +64,24 @@ Seconds = Annotated[float, Meta(gt=0, le=_DAY)]
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_store: Annotated[
-        str | None, Meta(description="Directory whose sub-directories and archives are the models.")
+        str | None,
+        Meta(description="Directory whose sub-directories and archives are the models, or `s3://BUCKET/PREFIX/`."),
     ] = None
     model: Annotated[
         str | None,
         Meta(description="Directory or archive of the only model, `model`, instead of a store; /ping waits for it."),
     ] = None
+    s3_endpoint_url: Annotated[
+        str | None, Meta(description="Where S3 answers, if not at AWS; else as `AWS_ENDPOINT_URL_S3` says.")
+    ] = None
+    s3_region: Annotated[str | None, Meta(description="Region of the bucket; else as the AWS environment says.")] = None
+    s3_profile: Annotated[
+        str | None, Meta(description="Profile of the AWS configuration; else as the AWS environment says.")
+    ] = None
+    s3_anonymous: Annotated[bool, Meta(description="Whether S3 is asked without credentials.")] = False
+    s3_check_interval: Annotated[
+        Seconds, Meta(description="Seconds between two looks at S3 for new, newer and deleted objects.")
+    ] = 60.0
     inference_address: Annotated[str, Meta(description=f"Where requests are answered: {_PORT_HINT}.")] = (
         "http://127.0.0.1:8080"
     )

@@ -109,6 +109,14 @@ class DiskFull(ServingError):
         super().__init__(f"The disk of cache_dir is full: {directory}. Free some of it, or use another for cache_dir.")
 
 
+class StoreUnavailable(ServingError):
+    """The model store is far away, and does not answer; what is wanted of it is not on this host."""
+
+    status = 503
+    error_type = "StoreUnavailableException"
+    retry_after = 1
+
+
 class PredictTimeout(ServingError):
     status = 504
     error_type = "PredictTimeoutException"

@@ -23,7 +23,6 @@ from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.settings import ModelSettings
 from mmserve.models.source import Source
-from mmserve.models.store import source_of
 from mmserve.observability.events import EventLog
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
@@ -90,12 +89,12 @@ class Operations:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
         source, name = await self._locate(url, name)
         model = Model(name, source, registered=True, registered_with=asked)
-        pool, scaled = await self._finish_anyway(self._register(model, load=load))
+        pool, scaled = await self.finish_anyway(self._register(model, load=load))
         if wait and pool is not None:
             try:
                 await self._reach(pool, None)
             except ServingError:
-                await self._finish_anyway(self._take_back(model, scaled))
+                await self.finish_anyway(self._take_back(model, scaled))
                 raise
         return model
 
@@ -120,7 +119,7 @@ class Operations:
 
     async def scale(self, name: str, asked: ModelSettings, *, wait: bool) -> Model:
         """Changes how many workers a model has, and whatever else is said."""
-        pool, failure = await self._finish_anyway(self._scale(name, asked))
+        pool, failure = await self.finish_anyway(self._scale(name, asked))
         if wait:
             try:
                 await self._reach(pool, failure)
@@ -145,7 +144,7 @@ class Operations:
 
     async def unregister(self, name: str) -> None:
         """Takes a model away. What was accepted for it is answered first."""
-        await self._finish_anyway(self._unregister(name))
+        await self.finish_anyway(self._unregister(name))
 
     async def _unregister(self, name: str) -> None:
         async with self._changing:
@@ -153,7 +152,7 @@ class Operations:
             await self._save_without(name)
             self._registry.remove(model)
         self._log.add("model_unregistered", name, level=logging.INFO)
-        await self._finish(model)
+        await self.finish(model)
 
     async def describe(self, name: str) -> ModelQueue:
         return self._dispatcher.queue(await self._registry.find(name))
@@ -167,7 +166,7 @@ class Operations:
         return status(self._dispatcher.queue(model).pool) if model is not None else "SLEEPING"
 
     async def _locate(self, url: str, name: str | None) -> tuple[Source, str]:
-        source = source_of(url, self._registry.store)
+        source = self._registry.source(url)
         if name is None:
             last = posixpath.basename(source.url)
             name = name_of(last) or last
@@ -185,7 +184,7 @@ class Operations:
     def _replace(self, known: Model) -> None:
         """Ends what the store's model has, now that another has its name. What was accepted for it is answered."""
         if self._in_use(known):
-            self._keep(self._finish(known))
+            self._keep(self.finish(known))
         else:
             self._supervisor.dismiss(self._dispatcher.queue(known).pool)
             self._dispatcher.forget(known)
@@ -204,7 +203,7 @@ class Operations:
 
     async def _restored(self, record: Record) -> Model | None:
         store = self._registry.store
-        source = None if record.source is None else source_of(record.source, store)
+        source = None if record.source is None else self._registry.source(record.source)
         if source is None and store is not None:
             source = await self._registry.in_thread(lambda: store.recall(record.name))
         if source is None:
@@ -230,18 +229,10 @@ class Operations:
 
     async def _save_without(self, name: str) -> None:
         """As if the model had never been registered; what the store has by its name stays away."""
-        store = self._registry.store
-        if store is not None and await self._is_in_store(name):
+        if await self._registry.may_find(name):
             await self._write(self._registrations.save, Record(name, withdrawn=True))
         else:
             await self._write(self._registrations.remove, name)
-
-    async def _is_in_store(self, name: str) -> bool:
-        try:
-            return await self._registry.look_up(name) is not None
-        except ServingError:
-            # It may be: then it has to stay away.
-            return True
 
     async def _write(self, write: Callable[[_T], None], what: _T) -> None:
         try:
@@ -274,9 +265,9 @@ class Operations:
                 logger.error(
                     "model %s: its registration has failed, and may be back at the next start: %s", model.name, error
                 )
-        await self._finish(model)
+        await self.finish(model)
 
-    async def _finish_anyway(self, work: Coroutine[Any, Any, _T]) -> _T:
+    async def finish_anyway(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Waits for it, and lets it be finished if the caller goes away.
 
         A write goes on in its thread whoever goes away: what it has changed on the disk has to hold here too.
@@ -289,7 +280,7 @@ class Operations:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _finish(self, model: Model) -> None:
+    async def finish(self, model: Model) -> None:
         queue = self._dispatcher.queue(model)
         await self._dispatcher.settle(queue, self._drain_timeout)
         await self._supervisor.retire(queue.pool)

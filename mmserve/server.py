@@ -22,6 +22,7 @@ import uvloop
 from mmserve import runfile
 from mmserve.config import Settings
 from mmserve.errors import StartError
+from mmserve.freshness import Freshness
 from mmserve.http.asking import Asking
 from mmserve.http.body import BodyReader
 from mmserve.http.inference import InferenceApi
@@ -35,9 +36,12 @@ from mmserve.models.content import prepare
 from mmserve.models.model import EffectiveSettings, Model
 from mmserve.models.registrations import Registrations
 from mmserve.models.registry import Registry
+from mmserve.models.s3 import S3, S3Options
+from mmserve.models.s3_objects import Objects
+from mmserve.models.s3_records import CachedObjects
 from mmserve.models.settings import ModelSettings
 from mmserve.models.source import LocalSource, Source
-from mmserve.models.store import DirectoryStore
+from mmserve.models.stores import store_of
 from mmserve.models.trust import policy
 from mmserve.observability.events import EventLog
 from mmserve.observability.metrics import Figures, Metrics
@@ -84,7 +88,6 @@ class Server:
     def __init__(self, settings: Settings, template: socket.socket | None = None) -> None:
         self.settings = settings
         self._first_template = template
-        self.store = DirectoryStore(settings.model_store) if settings.model_store is not None else None
         self._only_source = LocalSource(Path(settings.model).absolute()) if settings.model is not None else None
         if self._only_source is not None and not self._only_source.exists():
             raise StartError(f"The model is neither a directory nor an archive: {settings.model}")
@@ -97,6 +100,12 @@ class Server:
             self.archives = ArchiveCache(Path(settings.cache_dir), limits, size=settings.cache_size)
         except OSError as error:
             raise StartError(f"cache_dir {settings.cache_dir}: {error.strerror}") from error
+        self.s3 = S3(
+            S3Options(settings.s3_endpoint_url, settings.s3_region, settings.s3_profile, settings.s3_anonymous),
+            settings.model_loading_timeout,
+        )
+        self.objects = Objects(self.s3, CachedObjects(Path(settings.cache_dir)), settings.s3_check_interval)
+        self.store = store_of(settings.model_store, self.objects)
         self.inference = Listener(bind(settings.inference_address))
         shared = settings.management_address == settings.inference_address
         self.management = self.inference if shared else Listener(bind(settings.management_address))
@@ -119,7 +128,7 @@ class Server:
 
     async def start(self) -> None:
         settings = self.settings
-        self.registry = Registry(self.store, settings.load_models)
+        self.registry = Registry(self.store, self.objects, settings.load_models)
         self.log = EventLog()
         self.environments = self._environments()
         capacity = settings.max_request_size + _FRAME_ROOM
@@ -167,8 +176,20 @@ class Server:
         await operations.restore()
         if self._only_source is not None:
             self._serve_only(self._only_source)
+        self.freshness = Freshness(
+            self.registry,
+            operations,
+            self.dispatcher,
+            self.supervisor,
+            self.log,
+            self.s3,
+            interval=settings.s3_check_interval,
+        )
+        self.freshness.start()
         metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), self.figures)
-        self.management_api = ManagementApi(operations, bodies, self.status, ObservationApi(self.log, metrics))
+        self.management_api = ManagementApi(
+            operations, self.freshness, bodies, self.status, ObservationApi(self.log, metrics)
+        )
         asking = Asking(self.registry, self.dispatcher, bodies)
         sagemaker = SageMakerApi(
             asking,
@@ -209,6 +230,7 @@ class Server:
         await asyncio.gather(finishing, hurry, return_exceptions=True)
         for listener in {self.inference, self.management}:
             await listener.stop(_CUT_OFF)
+        await self.freshness.stop()
         await self.supervisor.stop()
         logger.info("stopped")
 

@@ -29,9 +29,11 @@ ALLOWED = {
     "supervision": {"models", "observability"},
     "scheduling": {"models", "observability", "supervision"},
     "operations": {"models", "observability", "scheduling", "supervision"},
-    "http": {"config", "models", "observability", "operations", "scheduling", "supervision"},
+    "freshness": {"models", "observability", "operations", "scheduling", "supervision"},
+    "http": {"config", "freshness", "models", "observability", "operations", "scheduling", "supervision"},
     "server": {
         "config",
+        "freshness",
         "http",
         "models",
         "observability",

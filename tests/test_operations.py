@@ -18,6 +18,9 @@ from mmserve.models.cached import CachedContents
 from mmserve.models.model import Content, Model
 from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
+from mmserve.models.s3 import S3, S3Options
+from mmserve.models.s3_objects import Objects
+from mmserve.models.s3_records import CachedObjects
 from mmserve.models.settings import ModelSettings
 from mmserve.models.store import DirectoryStore
 from mmserve.observability.events import EventLog
@@ -94,7 +97,9 @@ class Host:
             (store / name).mkdir(parents=True)
         self.preparing = _Gate()
         self.registrations = _Slow(directory / "state")
-        self.registry = Registry(DirectoryStore(str(store)))
+        self.registry = Registry(
+            DirectoryStore(str(store)), Objects(S3(S3Options(), 1.0), CachedObjects(directory), 1.0)
+        )
         self.supervisor = Supervisor(
             cast(Environments, _NoEnvironments()),
             Preparation(self._prepare, CachedContents(directory / "cache"), EventLog()),

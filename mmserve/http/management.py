@@ -1,6 +1,7 @@
 """The management API, with the parameters and JSON shapes of Multi Model Server and DJL Serving.
 
-GET /models     POST /models     GET, PUT, DELETE /models/{model}     GET /ping     GET /status
+GET /models     POST /models     GET, PUT, DELETE /models/{model}     POST /models/{model}/refresh
+GET /ping     GET /status
 and, for those who watch the server: GET /events     GET /metrics
 """
 
@@ -17,6 +18,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
+from mmserve.freshness import Freshness
 from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
 from mmserve.http.body import BodyReader
 from mmserve.http.observation import ObservationApi
@@ -28,7 +30,7 @@ from mmserve.supervision.memory import MIB
 from mmserve.supervision.worker import Worker
 
 _LARGEST_PAGE = 100
-_MODEL_PATH = re.compile(r"/models/([^/]+)")
+_MODEL_PATH = re.compile(r"/models/([^/]+)(/refresh)?")
 # What a registration may say beside settings; the second line is for other servers, whose clients say it always.
 _OF_REGISTRATIONS = frozenset({"url", "model_name", "synchronous"})
 _OF_OTHERS = frozenset({"engine", "device", "runtime", "preload_model"})
@@ -46,11 +48,13 @@ class ManagementApi:
     def __init__(
         self,
         operations: Operations,
+        freshness: Freshness,
         bodies: BodyReader,
         server_status: Callable[[], Awaitable[Mapping[str, Any]]],
         observation: ObservationApi,
     ) -> None:
         self._operations = operations
+        self._freshness = freshness
         self._bodies = bodies
         self._server_status = server_status
         self._observation = observation
@@ -82,7 +86,7 @@ class ManagementApi:
 
     def _action(self, method: str, path: str) -> Action:
         match = _MODEL_PATH.fullmatch(path)
-        actions = self._actions.get(path) if match is None else self._model_actions(unquote(match[1]))
+        actions = self._actions.get(path) if match is None else self._model_actions(unquote(match[1]), match[2])
         if actions is None:
             raise NotFound(f"No such route: {method} {path}")
         action = actions.get(hdrs.METH_GET if method == hdrs.METH_HEAD else method)
@@ -90,7 +94,9 @@ class ManagementApi:
             raise MethodNotAllowed(method, path, actions)
         return action
 
-    def _model_actions(self, name: str) -> dict[str, Action]:
+    def _model_actions(self, name: str, what: str | None) -> dict[str, Action]:
+        if what is not None:
+            return {hdrs.METH_POST: partial(self._refresh, name)}
         return {
             hdrs.METH_GET: partial(self._describe, name),
             hdrs.METH_PUT: partial(self._scale, name),
@@ -128,6 +134,10 @@ class ManagementApi:
         asked = _settings(parameters, frozenset({"synchronous"}) | _OF_OTHERS)
         await self._operations.scale(name, asked, wait=wait)
         return (200, {"status": "Workers scaled"}) if wait else (202, {"status": "Processing worker updates..."})
+
+    async def _refresh(self, name: str, _: Parameters) -> Result:
+        newer = await self._freshness.refresh(name)
+        return 200, {"status": f'Model "{name}" {"replaced" if newer else "is up to date"}', "newer": newer}
 
     async def _list(self, parameters: Parameters) -> Result:
         limit = _number(parameters, "limit", _LARGEST_PAGE)

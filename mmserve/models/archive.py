@@ -11,6 +11,7 @@ import re
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +20,12 @@ from mmserve.models.cached import CachedContents, disk_full_named
 from mmserve.models.destination import ArchiveError, UnpackLimits
 from mmserve.models.unpack import (
     Version,
+    content_of,
     digest_of,
     directory_for,
     opened,
     remove_leftovers,
+    temporary_directory,
     unpack,
     unpack_version,
     version_of,
@@ -96,6 +99,21 @@ class ArchiveCache:
             version = version_of(archive, file)
             digest = self._digest(version, file)
             return Unpacked(self._unpacked_once(version, file, digest), digest)
+
+    def unpacked_before(self, digest: str) -> Path | None:
+        """The directory with the content of an archive that is not at hand any more, if it is still there."""
+        target = directory_for(self._cache, digest)
+        self.contents.ask(target.name)
+        try:
+            directory = content_of(target)
+        except OSError:
+            return None
+        self.contents.add(target.name)
+        return directory
+
+    def temporary_directory(self) -> AbstractContextManager[Path]:
+        """Where an archive may lie until it is unpacked. It is gone afterwards, whatever happens."""
+        return temporary_directory(self._cache)
 
     def _digest(self, version: Version, file: BufferedReader) -> str:
         with self._lock:

@@ -11,11 +11,13 @@ from functools import partial
 from typing import TypeVar
 
 from mmserve.errors import ModelNotFound, ServingError
-from mmserve.models.archive import name_of
+from mmserve.models.archive import without_suffix
 from mmserve.models.model import Model
+from mmserve.models.s3_objects import Objects
 from mmserve.models.settings import ModelSettings
 from mmserve.models.source import Source
 from mmserve.models.store import Store
+from mmserve.models.stores import source_of
 
 logger = logging.getLogger("mmserve.models")
 
@@ -31,11 +33,13 @@ _THREADS = 16
 
 
 class Registry:
-    """`kept` are the names of those models of the store that are loaded at the start, or ALL."""
+    """`objects` is for models that are registered by urls of S3; `kept` are the names of those models of the store that
+    are loaded at the start, or ALL."""
 
-    def __init__(self, store: Store | None, kept: Iterable[str] = ()) -> None:
+    def __init__(self, store: Store | None, objects: Objects, kept: Iterable[str] = ()) -> None:
         self.store = store
-        self._kept = {name_of(name) or name for name in kept}
+        self._objects = objects
+        self._kept = {without_suffix(name) or name for name in kept}
         self._models: dict[str, Model] = {}
         # Unregistered by these names: what the store has by them is served only when it is registered.
         self._withdrawn: set[str] = set()
@@ -46,6 +50,10 @@ class Registry:
         self._finding: dict[str, asyncio.Task[Source | None]] = {}
         # Of its own, so that a store that does not answer holds up nothing else.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
+
+    def source(self, url: str) -> Source:
+        """What a registration's `url` means."""
+        return source_of(url, self.store, self._objects)
 
     def get(self, name: str) -> Model | None:
         """A model that has been asked for before; never touches the disk."""
@@ -78,6 +86,13 @@ class Registry:
                 yield await self.find(name)
             except ServingError as error:
                 logger.warning("load_models: %s: %s", name, error)
+
+    async def may_find(self, name: str) -> bool:
+        """Whether the store has this name, as far as it can say so: if it cannot, it may."""
+        try:
+            return self.store is not None and await self.look_up(name) is not None
+        except ServingError:
+            return True
 
     async def look_up(self, name: str) -> Source | None:
         """What the store has by this name, asked once for all who want to know at the same time."""

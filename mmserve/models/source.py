@@ -53,8 +53,9 @@ class Source(Protocol):
     def fingerprint(self) -> Fingerprint:
         """What tells newer files from older ones. Empty if nothing is there, or nothing is known."""
 
-    def renew(self) -> None:
-        """Looks anew, where `fingerprint` says what was seen some time ago. Raises ServingError."""
+    def renew(self) -> bool:
+        """Looks anew, where `fingerprint` says what was seen some time ago, and says whether there is anything. Raises
+        ServingError where that cannot be said."""
 
     def fetch(self, archives: ArchiveCache) -> Fetched:
         """The files as they are now. Raises ServingError, ArchiveError or OSError."""
@@ -94,8 +95,8 @@ class LocalSource:
         except OSError:
             return ()
 
-    def renew(self) -> None:
-        """A file system is asked each time."""
+    def renew(self) -> bool:
+        return self.exists()
 
     def fetch(self, archives: ArchiveCache) -> Fetched:
         # Before anything is read: what changes from now on is newer than what is read.

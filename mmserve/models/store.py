@@ -10,9 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote
 
-from mmserve.errors import BadRequest, StartError
+from mmserve.errors import StartError
 from mmserve.models.archive import SUFFIXES, name_of, valid_name
 from mmserve.models.source import LocalSource, Source, is_loaded
 from mmserve_worker.handlers import contracts
@@ -105,16 +104,6 @@ class DirectoryStore:
                 yield from self._entries(Path(entry.path), f"{prefix}{name}/", levels - 1)
             elif not prefix or not _is_directory(entry):
                 yield name and prefix + name, entry.path
-
-
-def source_of(url: str, store: Store | None) -> Source:
-    """What a registration's `url` means: a file: URL, an absolute path, or one relative to the store."""
-    if "://" in url and not url.startswith("file://"):
-        raise BadRequest(f"Not a url that models come from: {url}: say a name in the store, a path, or file://PATH.")
-    path = unquote(url.removeprefix("file://")) if url.startswith("file://") else url
-    if store is not None and not os.path.isabs(path):
-        return store.source(path)
-    return LocalSource(Path.cwd() / path)
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -96,13 +96,13 @@ def unpack(archive: Path, cache: Path, limits: UnpackLimits) -> Path:
 def unpack_version(version: Version, file: BufferedReader, target: Path, limits: UnpackLimits) -> Path:
     """As `unpack`, for an open archive whose version, as it was before its digest was taken, and target are known."""
     if not target.is_dir():
-        with _temporary_directory(target.parent) as temporary:
+        with temporary_directory(target.parent) as temporary:
             _extract(file, temporary, limits)
             if version_of(Path(version.path), file) != version:
                 raise ArchiveError("the archive was changed while it was read")
             temporary.chmod(0o755)
             _rename(temporary, target)
-    return _content(target)
+    return content_of(target)
 
 
 def set_aside(directory: Path) -> Path:
@@ -147,7 +147,7 @@ def _rename(temporary: Path, target: Path) -> None:
             raise
 
 
-def _content(directory: Path) -> Path:
+def content_of(directory: Path) -> Path:
     """The directory itself, or the only one in it: people tar a directory as often as its files."""
     # Hidden names and `__MACOSX` are what macOS adds to an archive.
     with os.scandir(directory) as entries:
@@ -158,7 +158,7 @@ def _content(directory: Path) -> Path:
 
 
 @contextmanager
-def _temporary_directory(cache: Path) -> Iterator[Path]:
+def temporary_directory(cache: Path) -> Iterator[Path]:
     """A directory that is gone afterwards, whatever happens, unless it got another name by then."""
     directory = _temporary_name(cache)
     _being_unpacked.add(directory.name)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmserve.backoff import Backoff
-from mmserve.errors import ModelFailed, NoMemory, ServingError
+from mmserve.errors import ModelFailed, NoMemory, ServingError, StoreUnavailable
 
 _BACKOFF = Backoff(first=1.0, longest=60.0)
+# Memory is short for as long as others need it, a store is away until it is back.
+_PASSING = (NoMemory, StoreUnavailable)
 # Deaths before anything was answered. One that a request was the occasion of counts one, since bad requests may come in
 # a row and are answered for themselves; one without any counts two. Three of these, or six of those, are a crash loop.
 _CRASH_LOOP = 6
@@ -34,8 +36,9 @@ class LoadFailure:
 
     def error(self) -> ServingError:
         """An exception of its own for each caller: one that is raised again and again holds on to all their frames."""
-        if self.error_type == NoMemory.error_type:
-            return NoMemory(self.message)
+        for passing in _PASSING:
+            if self.error_type == passing.error_type:
+                return passing(self.message)
         return ModelFailed(self.error_type, self.message, status=self.status)
 
 
@@ -59,8 +62,8 @@ class Failures:
             attempts, retry_at = earlier.attempts, earlier.retry_at
         else:
             attempts = 1 if earlier is None else earlier.attempts + 1
-            # Memory is short for as long as others need it, which is not the model's fault.
-            retry_at = now + _BACKOFF.after(1 if isinstance(error, NoMemory) else attempts)
+            # Which is not the model's fault, and may be over at any time.
+            retry_at = now + _BACKOFF.after(1 if isinstance(error, _PASSING) else attempts)
         self.last = LoadFailure(error.status, error.error_type, str(error), traceback, attempts, retry_at)
         return self.last
 

@@ -27,6 +27,8 @@ logger = logging.getLogger("mmserve.supervision")
 
 # Archives that are unpacked at one time.
 _THREADS = 4
+# Those that are got from far away at one time: most of that is waiting.
+_FETCHING_THREADS = 32
 # Seconds between two looks at what other servers have done to the cache, and notes of what is used.
 _INTERVAL = 60.0
 # Seconds between two looks whether what is too much is in use no longer.
@@ -42,6 +44,8 @@ class Preparation:
         self._log = log
         # Of its own, so that large archives on slow disks hold up nothing but each other.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="prepare")
+        # Apart from those, so that a store that is slow or away holds up nothing that is on this host.
+        self._fetching = ThreadPoolExecutor(_FETCHING_THREADS, thread_name_prefix="fetch")
         # When each of those that are under way began (monotonic).
         self._under_way: dict[object, float] = {}
         self._workers: Collection[Worker] = ()
@@ -74,7 +78,8 @@ class Preparation:
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
     async def stop(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._fetching):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -97,7 +102,8 @@ class Preparation:
                 continue
 
     async def _prepared(self, model: Model) -> Content:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, model)
+        threads = self._threads if model.source.is_near() else self._fetching
+        return await asyncio.get_running_loop().run_in_executor(threads, self._prepare, model)
 
     async def _keep_to_bound(self) -> None:
         self._added.clear()

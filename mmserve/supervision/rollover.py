@@ -11,13 +11,14 @@ Only models that have workers are looked at; a sleeping one reads its source whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mmserve.backoff import Backoff
-from mmserve.errors import ServingError
+from mmserve.errors import DiskFull, ModelFailed, ServingError, StoreUnavailable
 from mmserve.models.model import Content
 from mmserve.models.source import Fingerprint
 from mmserve.observability.events import EventLog
@@ -73,6 +74,41 @@ class Rollover:
         # Those of which a worker is still to be replaced, and how often in a row there was no room for the new one.
         self._under_way: dict[Pool, int] = {}
         self._stopped = False
+        # Why the newer files that were tried last do not serve.
+        self._reasons: dict[Pool, str] = {}
+        self._due = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Something has changed: it is looked at once."""
+        self._due.set()
+
+    async def refresh(self, pool: Pool) -> bool:
+        """Looks at one model at once, and says whether there were newer files, once these have taken over.
+
+        They are taken as they are, also those that have failed before. Raises ServingError with what is wrong.
+        """
+        while pool.candidate is not None and not pool.retired:
+            await pool.changed.wait()
+        for noted in (self._seen, self._rejected, self._postponed, self._reasons):
+            noted.pop(pool, None)
+        model, old = pool.model, pool.model.content
+        seen = await asyncio.to_thread(model.source.fingerprint)
+        if old is None or seen == old.fingerprint:
+            return False
+        if not pool.ready:
+            # Whoever wakes it reads them anyway: what is wrong with them is told now.
+            new = await self._lifecycle.prepare(model)
+            if model.content is old:
+                model.content = new
+                pool.refresh_settings()
+            return new.version != old.version
+        await self._replace(pool, old, seen)
+        candidate = pool.candidate
+        while candidate is not None and pool.candidate is candidate and not pool.retired:
+            await pool.changed.wait()
+        if pool in self._reasons:
+            raise ModelFailed("ReplacementFailedException", self._reasons.pop(pool))
+        return model.content is not None and model.content.version != old.version
 
     async def run(self, pools: Callable[[], Iterable[Pool]]) -> None:
         """Looks for as long as the server runs, and goes on with what was found also while a store does not answer."""
@@ -83,7 +119,10 @@ class Rollover:
 
     async def _look_on(self, pools: Callable[[], Iterable[Pool]]) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._interval):
+                    await self._due.wait()
+            self._due.clear()
             watched = [pool for pool in pools() if pool.ready and pool.candidate is None]
             for gone in self._seen.keys() - set(watched):
                 del self._seen[gone]
@@ -107,6 +146,7 @@ class Rollover:
         self._rejected.pop(pool, None)
         self._postponed.pop(pool, None)
         self._under_way.pop(pool, None)
+        self._reasons.pop(pool, None)
 
     def loaded(self, worker: Worker) -> None:
         """A worker is ready: if it is the one with the newer files, these are the model's from now on."""
@@ -180,6 +220,9 @@ class Rollover:
     async def _replace(self, pool: Pool, old: Content, seen: Fingerprint) -> None:
         try:
             new = await self._lifecycle.prepare(pool.model)
+        except (StoreUnavailable, DiskFull) as error:
+            self._postpone(pool, seen, str(error))
+            return
         except ServingError as error:
             self._reject(pool, seen, str(error))
             return
@@ -224,11 +267,13 @@ class Rollover:
         if pool.retired or self._stopped:
             return
         self._rejected[pool] = seen
+        self._reasons[pool] = reason
         self._log.add("replacement_failed", pool.model.name, reason, level=logging.WARNING)
 
     def _postpone(self, pool: Pool, seen: Fingerprint, reason: str) -> None:
         if pool.retired or self._stopped:
             return
+        self._reasons[pool] = reason
         before = self._postponed.get(pool)
         attempts = before.attempts + 1 if before is not None and before.seen == seen else 1
         seconds = _BACKOFF.after(attempts)

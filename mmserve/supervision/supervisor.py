@@ -63,7 +63,7 @@ class Supervisor:
             environments, preparation, self, account=self.memory, log=log, channel_capacity=channel_capacity
         )
         self._room = Room(self.memory, evict=self._evict, admit=self._admit)
-        self._rollover = Rollover(self.lifecycle, log, self.reconcile, self._room, interval=rollover_interval)
+        self.rollover = Rollover(self.lifecycle, log, self.reconcile, self._room, interval=rollover_interval)
         self._events: WorkerEvents | None = None
         self._rounds = Rounds(self.lifecycle, self._room, self.memory, log, reconcile=self.reconcile, fail=self._fail)
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,7 +80,7 @@ class Supervisor:
         self._environments.start()
         self._tasks = [
             self._loop.create_task(self._rounds.run(lambda: self._environments.pids)),
-            self._loop.create_task(self._rollover.run(lambda: self._rounds.pools)),
+            self._loop.create_task(self.rollover.run(lambda: self._rounds.pools)),
         ]
 
     def pool(self, model: Model, stats: ModelStats) -> Pool:
@@ -160,7 +160,7 @@ class Supervisor:
         pool.retired = True
         self._rounds.dismiss(pool)
         self._room.leave(pool)
-        self._rollover.forget(pool)
+        self.rollover.forget(pool)
 
     async def retire(self, pool: Pool) -> None:
         """Ends all workers of a pool for good. Nobody waits for what one may still be busy with."""
@@ -191,7 +191,7 @@ class Supervisor:
 
     def not_started(self, worker: Worker, error: ServingError | None) -> None:
         if worker.is_trial:
-            self._rollover.failed(worker, str(error or "not started"))
+            self.rollover.failed(worker, str(error or "not started"))
         elif error is not None:
             self._fail(worker.pool, error)
         elif not self._stopping:
@@ -204,7 +204,7 @@ class Supervisor:
         pool.failures.loaded()
         self._rounds.mended(pool)
         free = self.free(worker, now)
-        self._rollover.loaded(worker)
+        self.rollover.loaded(worker)
         if free and worker.state is WorkerState.IDLE:
             self.events.worker_idle(worker)
         if pool.waiting:
@@ -215,7 +215,7 @@ class Supervisor:
 
     def load_failed(self, worker: Worker, error: ServingError, traceback: str) -> None:
         if worker.is_trial:
-            self._rollover.failed(worker, str(error), for_good=True)
+            self.rollover.failed(worker, str(error), for_good=True)
         else:
             self._fail(worker.pool, error, traceback)
 
@@ -225,7 +225,7 @@ class Supervisor:
         self._room.idle.discard(worker)
         news = how.held is None or self.events.worker_lost(worker, how.held, how.exit, taken=how.taken)
         if worker.is_trial:
-            self._rollover.failed(worker, f"The worker with the newer files {how.exit}.")
+            self.rollover.failed(worker, f"The worker with the newer files {how.exit}.")
         elif not how.expected and not worker.answered and news and now - worker.forked_at < EARLY:
             self._died_early(pool, how)
         if not self._stopping:
@@ -250,7 +250,7 @@ class Supervisor:
     def _admit(self, pool: Pool) -> None:
         """There is room for one more worker of a pool that has waited for it; it may not be needed any more."""
         now = time.monotonic()
-        if pool.retired or self._stopping or self._rollover.go_on(pool, has_room=True) or pool.failures.blocks(now):
+        if pool.retired or self._stopping or self.rollover.go_on(pool, has_room=True) or pool.failures.blocks(now):
             return
         scaling = policy.scale(pool.sight(now), self.cpus)
         missing = scaling.workers - len(pool.serving)
