@@ -179,6 +179,14 @@ _SAGEMAKER = (
     Foreign("SAGEMAKER_HANDLER", reason=_ANY_MODEL),
 )
 
+# Of models, by the key of serving.properties; SageMaker's program is in a model's directory of code.
+_PROGRAM, _USUAL_PROGRAM = "SAGEMAKER_PROGRAM", "inference.py"
+_OF_MODELS = {
+    _PROGRAM: "option.entryPoint",
+    "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "option.default_accept",
+    "DJL_ENTRY_POINT": "option.entryPoint",
+}
+
 TABLE: tuple[Foreign, ...] = (*_SERVING, *_SAGEMAKER)
 
 
@@ -208,15 +216,21 @@ def read(environment: Mapping[str, str]) -> Read:
 
 def _properties(environment: Mapping[str, str]) -> dict[str, str]:
     """What `OPTION_*` and `ARGS_*` say of all models, by the variable."""
-    said = {"DJL_ENTRY_POINT": "option.entryPoint"} if environment.get("DJL_ENTRY_POINT") else {}
+    said = {variable: name for variable, name in _OF_MODELS.items() if environment.get(variable)}
     for variable in sorted(environment):
         for prefix, group in (("ARGS_", ""), ("OPTION_", "option.")):
             name = variable.removeprefix(prefix).lower()
             if variable.startswith(prefix) and name:
                 # The engine is no option, although it is said as one.
                 said[variable] = keys.spelled("engine" if name == "engine" else group + name)
+    if environment.get(_PROGRAM) == _USUAL_PROGRAM:
+        # What a model is looked at for anyway; to those without code it would be a file that is missing.
+        del said[_PROGRAM]
     # Of two that say the same the later holds, so that OPTION_ENTRYPOINT goes before DJL_ENTRY_POINT.
-    return {variable: f"{name}={environment[variable]}" for variable, name in said.items()}
+    return {
+        variable: f"{name}={'code/' if variable == _PROGRAM else ''}{environment[variable]}"
+        for variable, name in said.items()
+    }
 
 
 def _rows_in(environment: Mapping[str, str]) -> Iterator[tuple[Foreign, str]]:
@@ -236,6 +250,9 @@ def markdown() -> str:
     lines = ["| variable | |", "|---|---|"]
     for row in TABLE:
         values = ", ".join(f"`{value}`" for value in row.unless)
+        if row.serve:
+            lines.append(f"| `{row.variable}` | for `mmserve serve`: {row.serve} |")
+            continue
         refused = "refused" + (f", unless {values}" if values else "")
         said = f"`{row.setting}`" if row.setting else f"{refused if row.refused else 'no effect'}: {row.reason}"
         lines.append(f"| `{row.variable}` | {said} |")

@@ -69,6 +69,20 @@ def test_seconds_that_are_said_to_be_such_go_before_those_that_may_be_minutes() 
     assert load({}, environment).settings.predict_timeout == 30.0
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "properties"),
+    [
+        ("SAGEMAKER_PROGRAM", "score.py", ("option.entryPoint=code/score.py",)),
+        ("SAGEMAKER_PROGRAM", "inference.py", ()),
+        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/csv", ("option.default_accept=text/csv",)),
+    ],
+)
+def test_a_variable_of_sagemaker_says_a_property_of_all_models(
+    variable: str, text: str, properties: tuple[str, ...]
+) -> None:
+    assert load({}, {variable: text}).settings.model_properties == properties
+
+
 def test_what_only_java_has_is_remarked() -> None:
     for variable in ("SAGEMAKER_MODEL_SERVER_VMARGS", "SAGEMAKER_MAX_HEAP_SIZE", "SAGEMAKER_MAX_DIRECT_MEMORY_SIZE"):
         (remark,) = load({}, {variable: "1g"}).remarks

@@ -185,6 +185,20 @@ def test_one_model_is_served_from_where_the_platform_puts_it(mmserve: Command, t
         assert listed["modelUrl"] == str(tmp_path / "ml" / "model")
 
 
+def test_a_script_is_called_and_answers_as_the_platform_says(mmserve: Command, tmp_path: Path) -> None:
+    script = (
+        "def model_fn(model_dir): return 2\n"
+        "def input_fn(body, content_type): return float(body)\n"
+        "def predict_fn(data, model): return data * model\n"
+        "def output_fn(prediction, accept): return f'{accept}: {prediction}', accept\n"
+    )
+    models.write_model(tmp_path / "model" / "code", files={"score.py": script})
+    said = {"SAGEMAKER_PROGRAM": "score.py", "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}
+    with container(mmserve, SAGEMAKER_BASE_DIR=str(tmp_path), **said) as client:
+        answer = client.post("/invocations", content="3")
+        assert (answer.text, answer.headers["content-type"]) == ("text/csv: 6.0", "text/csv")
+
+
 def test_the_server_is_healthy_when_its_only_model_is_loaded(mmserve: Command, tmp_path: Path) -> None:
     load = f"open({str(tmp_path / 'loading')!r}, 'w').close()\n"
     load += f"while not os.path.exists({str(tmp_path / 'go')!r}): time.sleep(0.002)"
