@@ -140,6 +140,7 @@ _SERVING = (
     Foreign("SERVING_MEMORY_CACHE_CAPACITY", reason="answers are not kept"),
     Foreign("SERVING_DDB_CACHE", reason="answers are not kept"),
     Foreign("SERVING_S3_CACHE*", reason="answers are not kept"),
+    Foreign("DJL_OFFLINE", "environments_offline"),
     Foreign("DJL_VENV_DIR", reason="environments of models are in cache_dir"),
     Foreign("PYTHON_EXECUTABLE", reason="models run in the Python that mmserve runs in"),
     Foreign("MODEL_SERVER_HOME", reason="the file with settings is the one of --config"),

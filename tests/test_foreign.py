@@ -30,6 +30,8 @@ def test_every_row_says_a_setting_that_exists_or_a_reason() -> None:
         ("SERVING_MAX_REQUEST_SIZE", " 1000 ", "max_request_size", 1000),
         ("PREDICT_TIMEOUT", "30", "predict_timeout", 30.0),
         ("MODEL_LOADING_TIMEOUT", "300", "model_loading_timeout", 300.0),
+        ("DJL_OFFLINE", "true", "environments_offline", True),
+        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/csv", "model_properties", ("option.default_accept=text/csv",)),
         ("SERVING_DOWNLOAD_DIR", "/cache", "cache_dir", "/cache"),
     ],
 )

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from mmserve.cli.package import package
 from mmserve.models.properties import parse
+from mmserve_worker.handlers.files import MODEL_SUFFIXES
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +138,7 @@ def test_check_fails_with_the_errors_a_line_each(place: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "Error: 'bad name.tar' gives no valid model name",
-        "Error: no model file: expected model.joblib, or one file ending in one of .joblib, .pkl, .pickle, .skops",
+        f"Error: no model file: expected model.joblib, or one file ending in one of {', '.join(MODEL_SUFFIXES)}",
     ]
     assert result.stdout.splitlines() == ["1 file, 8 bytes unpacked"]
 
