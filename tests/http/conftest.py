@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import models_for_tests as models
 from tests.http.raw import RawClient
 from tests.servers import Server
+
+if TYPE_CHECKING:
+    from tests.http.runtime import ClientOf
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +39,26 @@ def archive(tmp_path: Path) -> Path:
 def client(server: Server) -> Iterator[RawClient]:
     with RawClient(server) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def client_of() -> Iterator[ClientOf]:
+    """Makes clients of SageMaker's runtime as boto3 does where nobody has configured it."""
+    # Half a second that only the modules which use it pay for.
+    import boto3
+
+    clients = []
+
+    def make(url: str | None) -> Any:
+        # Credentials and a region are there because boto3 signs.
+        secrets = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing", "region_name": "eu-west-1"}
+        clients.append(boto3.client("sagemaker-runtime", endpoint_url=url, **secrets))
+        return clients[-1]
+
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"):
+            environment.delenv(name, raising=False)
+        environment.setenv("AWS_CONFIG_FILE", "/nonexistent")
+        yield make
+    for client in clients:
+        client.close()
