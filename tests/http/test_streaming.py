@@ -8,9 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import boto3
 import httpx
 import psutil
 import pytest
+from botocore.exceptions import ClientError, ResponseStreamingError
 
 from tests.http.gates import Gate
 from tests.http.raw import RawClient, post
@@ -86,6 +88,19 @@ def test_large_pieces_come_whole_and_no_piece_is_an_empty_answer(server: Server)
     assert ask(server, f"large-{MIB}").content == b"x" * MIB
     nothing = ask(server, "sleep-0")
     assert (nothing.status_code, nothing.content, nothing.headers["content-length"]) == (200, b"", "0")
+
+
+def test_boto3_reads_a_stream_as_it_reads_any_answer(server: Server) -> None:
+    keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
+    client = boto3.client("sagemaker-runtime", endpoint_url=server.url, region_name="eu-west-1", **keys)
+    said = {"EndpointName": "any", "TargetModel": "words.tar.gz"}
+    answer = client.invoke_endpoint(Body=b"one two three", **said)
+    assert (answer["Body"].read(), answer["InvokedProductionVariant"]) == (b"onetwothree", "AllTraffic")
+    with pytest.raises(ResponseStreamingError):
+        client.invoke_endpoint(Body=b"one raise-halfway", **said)["Body"].read()
+    with pytest.raises(ClientError, match="early"):
+        client.invoke_endpoint(Body=b"raise-early", **said)
+    client.close()
 
 
 def test_what_fails_before_the_first_piece_is_an_error(server: Server) -> None:
