@@ -29,7 +29,8 @@ class Running(msgspec.Struct, frozen=True):
     inference: str
     management: str
     store: str | None
-    models: int
+    # None where nobody knows yet.
+    models: int | None
 
 
 def path(runtime_dir: str, management_address: str) -> Path:

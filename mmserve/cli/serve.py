@@ -125,7 +125,8 @@ def _wait_for_end(pidfd: int, seconds: float) -> bool:
 def announce(running: runfile.Running) -> None:
     management = f", management at {running.management}" if running.management != running.inference else ""
     where = f" of {running.store}" if running.store is not None else ""
-    number = "1 model" if running.models == 1 else f"{running.models} models"
+    count = "the" if running.models is None else running.models
+    number = "1 model" if count == 1 else f"{count} models"
     click.echo(f"mmserve serves {number}{where} at {running.inference}{management} (process {running.pid})")
 
 
@@ -149,7 +150,7 @@ def serve_here(loaded: Loaded, ready: Any) -> None:
             inference=server.inference.url,
             management=server.management.url,
             store=settings.model_store,
-            models=len(server.store.models()) if server.store is not None else 0,
+            models=server.store.count() if server.store is not None else 0,
         )
         held.write(running)
         _notify_systemd()

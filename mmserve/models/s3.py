@@ -34,7 +34,7 @@ _READ_TIMEOUT = 10.0
 _ATTEMPTS = 5
 _BACKOFF = Backoff(first=0.2, longest=5.0)
 # Seconds for which one that could not be reached at all is believed to be away, and is asked nothing.
-_AWAY = Backoff(first=1.0, longest=15.0)
+_AWAY = Backoff(first=1.0, longest=5.0)
 # As many as there are threads that may ask at one time.
 _CONNECTIONS = 64
 _CHUNK = 256 * 1024

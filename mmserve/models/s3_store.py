@@ -46,10 +46,12 @@ class S3Store:
         # That of SageMaker's archives alone, once the list would have the others.
         suffixes = SUFFIXES if keys is None else SUFFIXES[:1]
         sources = [self._source(self._prefix + name + suffix) for suffix in suffixes]
+        cached = next((source for source in sources if self._objects.is_cached(source)), None)
         try:
-            return next((source for source in sources if self._objects.look(source) is not None), None)
+            return next(
+                (each for each in sources if self._objects.look(each, patient=cached is None) is not None), None
+            )
         except StoreUnavailable:
-            cached = next((source for source in sources if self._objects.is_cached(source)), None)
             if cached is None:
                 raise
             return cached
@@ -71,6 +73,9 @@ class S3Store:
                 cached = (url.removeprefix(f"{SCHEME}{self._bucket}/") for url in urls)
                 keys = {name: key for key, name in self._named(cached)}
         return {name: f"{SCHEME}{self._bucket}/{key}" for name, key in sorted(keys.items())}
+
+    def count(self) -> int | None:
+        return None if self._keys is None else len(self._keys)
 
     def source(self, relative: str) -> S3Source:
         return self._source(self._prefix + relative)

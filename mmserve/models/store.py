@@ -38,6 +38,9 @@ class Store(Protocol):
     def models(self) -> dict[str, str]:
         """The urls of all models by name."""
 
+    def count(self) -> int | None:
+        """How many there are, if that is known without asking other hosts."""
+
     def source(self, relative: str) -> Source:
         """What is registered by a url that is relative to the store."""
 
@@ -90,6 +93,9 @@ class DirectoryStore:
                     "in the model store, but no model by its name: %r", os.path.relpath(path, self.directory)
                 )
         return dict(sorted(found.items()))
+
+    def count(self) -> int:
+        return len(self.models())
 
     def source(self, relative: str) -> LocalSource:
         return LocalSource(self.directory / relative)

@@ -1,0 +1,159 @@
+"""An S3 that is slow, away, refuses or breaks off: what is answered, what goes on, and what is tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.http.s3_models import archive, key, put, serve_s3
+from tests.s3 import S3
+from tests.servers import Server, wait_until
+from tests.supervision.coded import ask, stays
+
+# Seconds between two looks at S3, where a test waits for one.
+_OFTEN = 0.2
+# More than archives are unpacked at one time.
+_HANGING = [f"hanging-{number}" for number in range(8)]
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Callable[..., Server], s3: S3) -> Server:
+    server = serve_s3(serve_module, s3)
+    wait_until(lambda: s3.count("GET", ""), "the list")
+    return server
+
+
+def kinds(server: Server, *wanted: str) -> list[str]:
+    found = server.management.get("/events", params={"limit": 1000}).json()["events"]
+    return [event["kind"] for event in found if event["kind"] in wanted]
+
+
+def cached_files(server: Server) -> list[str]:
+    return sorted(path.name for path in Path(server.settings["cache_dir"]).glob(".tmp-*"))
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 500}, {"cut": True}])
+def test_what_passes_is_tried_again(server: Server, s3: S3, fault: dict[str, object]) -> None:
+    name = f"passing-{fault.get('status', 'cut')}"
+    put(s3, name, "ja")
+    with s3.fault("GET", key(name), times=2, **fault):  # type: ignore[arg-type]
+        assert ask(server, name).text == "ja"
+    assert s3.count("GET", key(name)) == 3
+    assert cached_files(server) == []
+
+
+def test_what_does_not_pass_is_told_with_when_to_come_back(server: Server, s3: S3) -> None:
+    put(s3, "unlucky", "ja")
+    with s3.fault("GET", key("unlucky"), cut=True):
+        answer = ask(server, "unlucky")
+        assert (answer.status_code, answer.json()["type"]) == (503, "StoreUnavailableException"), answer.text
+        assert "cut off" in answer.json()["message"]
+        assert "Retry-After" in answer.headers
+    assert cached_files(server) == []
+    wait_until(lambda: ask(server, "unlucky").text == "ja", "the next attempt")
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_who_may_not_read_is_told_what_permission_is_missing(server: Server, s3: S3, method: str) -> None:
+    name = f"secret-{method.lower()}"
+    put(s3, name, "ja")
+    with s3.fault(method, key(name), status=403):
+        answer = ask(server, name)
+        assert (answer.status_code, answer.json()["type"]) == (424, "AccessDeniedException"), answer.text
+        for said in (f"s3://{s3.bucket}/{key(name)}", "s3:GetObject"):
+            assert said in answer.json()["message"]
+    assert s3.count(method, key(name)) == 1
+
+
+def test_a_truncated_archive_is_named_and_nothing_of_it_is_served(server: Server, s3: S3) -> None:
+    whole = archive("ja", **{"padding.txt": "".join(map(str, range(50_000)))})
+    s3.put(key("half"), whole[: len(whole) // 2])
+    answer = ask(server, "half")
+    assert (answer.status_code, answer.json()["type"]) == (424, "ArchiveError"), answer.text
+    assert key("half") in answer.json()["message"]
+    assert cached_files(server) == []
+    s3.put(key("half"), whole)
+    assert server.management.post("/models/half/refresh").status_code == 200
+    wait_until(lambda: ask(server, "half").text == "ja", "the whole archive")
+
+
+def test_what_is_cached_is_served_while_s3_is_away_and_after_a_restart(serve: Callable[..., Server], s3: S3) -> None:
+    put(s3, "kept", "ja")
+    server = serve_s3(serve, s3, s3_check_interval=_OFTEN)
+    assert ask(server, "kept").text == "ja"
+    with s3.away():
+        wait_until(lambda: kinds(server, "store_unavailable"), "the server to notice")
+        assert ask(server, "kept").text == "ja"
+        assert server.management.put("/models/kept?min_worker=0").status_code == 200
+        wait_until(lambda: not server.worker_pids("kept"), "its model to sleep")
+        assert ask(server, "kept").text == "ja"
+        answer = ask(server, "never-seen")
+        assert (answer.status_code, answer.json()["type"]) == (503, "StoreUnavailableException")
+        assert stays(lambda: kinds(server, "store_unavailable"), ["store_unavailable"])
+        server.end()
+        again = serve_s3(serve, s3, s3_check_interval=_OFTEN)
+        assert ask(again, "kept").text == "ja"
+        assert [model["modelName"] for model in again.management.get("/models").json()["models"]] == ["kept"]
+    wait_until(lambda: kinds(again, "store_available"), "S3 to be back")
+    put(s3, "kept", "newer")
+    wait_until(lambda: ask(again, "kept").text == "newer", "the newer object")
+
+
+def test_a_server_is_ready_before_s3_has_been_listed(serve: Callable[..., Server], s3: S3) -> None:
+    put(s3, "early", "ja")
+    with s3.fault("GET", "", delay=600.0):
+        server = serve_s3(serve, s3)
+        assert ask(server, "early").text == "ja"
+        wait_until(lambda: s3.count("GET", ""), "the list to be asked for")
+        # What is under way does not hold up its end.
+        started = time.monotonic()
+        server.end()
+        assert time.monotonic() - started < 5
+
+
+def test_models_are_served_and_renewed_where_only_reading_is_allowed(serve: Callable[..., Server], s3: S3) -> None:
+    put(s3, "readable", "old")
+    with s3.fault("GET", "", status=403):
+        server = serve_s3(serve, s3, s3_check_interval=_OFTEN)
+        assert ask(server, "readable").text == "old"
+        wait_until(lambda: kinds(server, "store_not_listed"), "the refusal")
+        put(s3, "readable", "new")
+        wait_until(lambda: ask(server, "readable").text == "new", "the newer object")
+        assert kinds(server, "store_not_listed") == ["store_not_listed"]
+
+
+def test_damaged_records_of_the_cache_are_ignored(serve: Callable[..., Server], s3: S3) -> None:
+    put(s3, "recorded", "ja")
+    server = serve_s3(serve, s3)
+    assert ask(server, "recorded").text == "ja"
+    server.end()
+    records = list(Path(server.settings["cache_dir"], "s3").iterdir())
+    assert len(records) == 1
+    records[0].write_bytes(b"{")
+    s3.forget()
+    again = serve_s3(serve, s3)
+    assert ask(again, "recorded").text == "ja"
+    assert s3.count("GET", key("recorded")) == 1
+    again.end()
+    s3.forget()
+    once_more = serve_s3(serve, s3)
+    assert ask(once_more, "recorded").text == "ja"
+    assert s3.count("GET", key("recorded")) == 0
+
+
+def test_a_store_that_hangs_holds_up_nobody_else(server: Server, s3: S3, threads: ThreadPoolExecutor) -> None:
+    put(s3, "warm", "ja")
+    assert ask(server, "warm").text == "ja"
+    assert server.management.put("/models/warm?min_worker=0").status_code == 200
+    for name in _HANGING:
+        put(s3, name, "ja")
+    with s3.fault("GET", delay=2.0):
+        hanging = [threads.submit(ask, server, name) for name in _HANGING]
+        wait_until(lambda: sum(s3.count("GET", key(name)) for name in _HANGING) >= len(_HANGING), "all to hang")
+        assert ask(server, "warm").text == "ja"
+        assert not [call for call in hanging if call.done()]
+        assert {call.result().text for call in hanging} == {"ja"}
