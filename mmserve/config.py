@@ -289,19 +289,3 @@ def _read_file(path: str) -> dict[str, Any]:
         raise StartError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartError(f"{path}: is not valid TOML: {error}") from error
-
-
-def markdown() -> str:
-    """The table of settings as the documentation has it."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    machine_dependent = {"cache_dir": "`$CACHE_DIRECTORY`, `$XDG_CACHE_HOME/mmserve` or `~/.cache/mmserve`"}
-    machine_dependent["runtime_dir"] = "`$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/mmserve` or `/tmp/mmserve-UID`"
-    machine_dependent["state_dir"] = "`$STATE_DIRECTORY`, `$XDG_STATE_HOME/mmserve` or `~/.local/state/mmserve`"
-    machine_dependent["max_workers"] = "usable CPUs"
-    machine_dependent["memory_budget"] = "90 % of the usable memory"
-    machine_dependent["cache_size"] = "80 % of what is free and what it holds"
-    for row in table():
-        default = ", ".join(row.default) if isinstance(row.default, tuple) else row.default
-        shown = machine_dependent.get(row.name, "none" if default is None else f"`{default}`")
-        lines.append(f"| `{row.name}` | {shown} | {row.description} |")
-    return "\n".join(lines)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import os
 import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import psutil
 import uvloop
 
 from mmserve import runfile
 from mmserve.config import Settings
+from mmserve.defaults import model_defaults
 from mmserve.errors import StartError
 from mmserve.freshness import Freshness
 from mmserve.http.asking import Asking
@@ -33,7 +29,7 @@ from mmserve.http.sagemaker import SageMakerApi
 from mmserve.models import keys
 from mmserve.models.archive import ArchiveCache, UnpackLimits
 from mmserve.models.content import prepare
-from mmserve.models.model import EffectiveSettings, Model
+from mmserve.models.model import Model
 from mmserve.models.registrations import Registrations
 from mmserve.models.registry import Registry
 from mmserve.models.s3 import S3, S3Options
@@ -44,9 +40,10 @@ from mmserve.models.source import LocalSource, Source
 from mmserve.models.stores import store_of
 from mmserve.models.trust import policy
 from mmserve.observability.events import EventLog
-from mmserve.observability.metrics import Figures, Metrics
+from mmserve.observability.metrics import Metrics
 from mmserve.observability.places import Places
 from mmserve.operations import Operations
+from mmserve.overview import Overview
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.observed import ObservedQueue
 from mmserve.supervision.environment_store import EnvironmentStore
@@ -113,7 +110,6 @@ class Server:
         self.registrations = Registrations(state)
         directory = Path(settings.cache_dir, "environments")
         self._environment_store = EnvironmentStore(directory, settings.max_environments)
-        self._started_at = time.time()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until it is told to stop, then finishes what was accepted; told again, it finishes nothing more."""
@@ -147,7 +143,7 @@ class Server:
                 self.archives.contents,
                 self.log,
             ),
-            _defaults(settings, limits),
+            model_defaults(settings, limits),
             log=self.log,
             limits=limits,
             memory_budget=settings.memory_budget or int(limits.memory * _MEMORY_BUDGET),
@@ -186,9 +182,17 @@ class Server:
             interval=settings.s3_check_interval,
         )
         self.freshness.start()
-        metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), self.figures)
+        overview = Overview(
+            self.registry,
+            self.dispatcher,
+            self.supervisor,
+            self.template,
+            self.environments,
+            {"inferenceAddress": self.inference.url, "managementAddress": self.management.url},
+        )
+        metrics = Metrics(places, lambda: map(ObservedQueue, self.dispatcher.queues), overview.figures)
         self.management_api = ManagementApi(
-            operations, self.freshness, bodies, self.status, ObservationApi(self.log, metrics)
+            operations, self.freshness, bodies, overview.status, ObservationApi(self.log, metrics)
         )
         asking = Asking(self.registry, self.dispatcher, bodies)
         sagemaker = SageMakerApi(
@@ -262,54 +266,6 @@ class Server:
             preload=settings.preload,
             idle_time=settings.environment_idle_time,
         )
-
-    def figures(self) -> Figures:
-        """The server as a whole, for `GET /metrics`."""
-        memory = self.supervisor.memory
-        return Figures(len(self.dispatcher.queues), memory.budget, memory.used, self.supervisor.cpus)
-
-    async def status(self) -> Mapping[str, Any]:
-        """How the server as a whole is doing, for `GET /status`."""
-        lifecycle = self.supervisor.lifecycle
-        workers = lifecycle.workers
-        states: dict[str, int] = {}
-        for worker in workers:
-            states[worker.state.value] = states.get(worker.state.value, 0) + 1
-        return {
-            "pid": os.getpid(),
-            "uptime": round(time.time() - self._started_at, 3),
-            "inferenceAddress": self.inference.url,
-            "managementAddress": self.management.url,
-            "modelStore": self.store.url if self.store is not None else None,
-            "models": len(await self.registry.urls()),
-            "workers": len(workers),
-            "workersByState": states,
-            "workersStarted": lifecycle.started,
-            "workersEnded": lifecycle.ended,
-            "modelsFailed": sum(queue.pool.failure is not None for queue in self.dispatcher.queues),
-            "template": {"pid": self.template.pid, "modules": len(self.template.modules)},
-            "environments": [asdict(described) for described in self.environments.describe()],
-            "memory": psutil.Process().memory_info().rss,
-            "memoryUsed": self.supervisor.memory.used,
-            "memoryBudget": self.supervisor.memory.budget,
-        }
-
-
-def _defaults(settings: Settings, limits: Limits) -> EffectiveSettings:
-    memory = settings.max_memory_mb
-    return EffectiveSettings(
-        min_workers=settings.min_workers,
-        max_workers=settings.max_workers or math.ceil(limits.cpus),
-        batch_size=settings.batch_size,
-        max_batch_delay=settings.max_batch_delay / 1000,
-        max_idle_time=settings.max_idle_time,
-        job_queue_size=settings.job_queue_size,
-        weight=1.0,
-        pinned=False,
-        max_memory=None if memory is None else math.ceil(memory * MIB),
-        predict_timeout=settings.predict_timeout,
-        model_loading_timeout=settings.model_loading_timeout,
-    )
 
 
 def run(
