@@ -43,6 +43,7 @@ class CachedObjects:
         self._directory = cache / _DIRECTORY
         self._known: dict[str, CachedObject] = {}
         self._lock = threading.Lock()
+        self._remove_leftovers()
 
     def known(self, url: str) -> CachedObject | None:
         """As `get`, of what was read or written before: does not block."""
@@ -84,7 +85,7 @@ class CachedObjects:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
-    def remove_leftovers(self) -> None:
+    def _remove_leftovers(self) -> None:
         """What was being written when a server was killed. Of another server's, the object is got once more."""
         with contextlib.suppress(OSError):
             for file in self._directory.glob(f".*{_SUFFIX}-*"):
