@@ -118,6 +118,7 @@ def test_what_is_described(server: Server, archive: Path) -> None:
         },
         "requestInQueue": 0,
         "loadedAtStartup": False,
+        "environment": None,
     }
     assert len({worker["id"] for worker in workers}) == 2
     assert sum(worker["served"] for worker in workers) == 5
