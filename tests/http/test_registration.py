@@ -114,7 +114,7 @@ def test_what_is_not_there_is_named(server: Server, url: str) -> None:
     assert_error(response, 404, "ModelNotFoundException", url)
 
 
-@pytest.mark.parametrize("url", ["http://host/model.tar.gz", "s3://bucket/model.tar.gz"])
+@pytest.mark.parametrize("url", ["http://host/model.tar.gz", "hdfs://host/model.tar.gz"])
 def test_a_url_that_no_model_can_come_from_is_refused(server: Server, url: str) -> None:
     assert_error(server.management.post("/models", json={"url": url}), 400, "BadRequestException", url)
 

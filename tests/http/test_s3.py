@@ -43,7 +43,9 @@ def test_a_model_is_downloaded_once_for_all_who_ask_for_it_first(
     put(s3, "crowd", "ja")
     answers = [call.result() for call in [threads.submit(ask, server, "crowd") for _ in range(_CALLERS)]]
     assert {answer.text for answer in answers} == {"ja"}
-    assert (s3.count("HEAD", key("crowd")), s3.count("GET", key("crowd"))) == (1, 1)
+    # A list may have come before the first of them.
+    assert s3.count("HEAD", key("crowd")) <= 1
+    assert s3.count("GET", key("crowd")) == 1
     assert reasons(server, "crowd", "worker_started")[0] == "request"
 
 

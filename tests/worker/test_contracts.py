@@ -64,7 +64,9 @@ def test_files_decide(tmp_path: Path, files: dict[str, str], contract: Contract)
         ({"MAR-INF/MANIFEST.json": MANIFEST, "own.py": INPUTS}, {"entryPoint": "own.py"}, DJL),
         ({"own.py": "def model_fn(d): pass"}, {"entryPoint": "own.py"}, SAGEMAKER),
         ({"own/it.py": DATA}, {"entryPoint": "own.it"}, MMS),
-        ({"model.py": INPUTS}, {"entryPoint": "djl_python.sklearn_handler"}, MODEL_FILE),
+        # Which looks into it for functions that are decorated as parts of the built-in handler.
+        ({"model.py": INPUTS}, {"entryPoint": "djl_python.sklearn_handler"}, DJL),
+        ({"model.joblib": "x"}, {"entryPoint": "djl_python.sklearn_handler"}, MODEL_FILE),
         ({"model.py": "def predict_fn(d, m): pass"}, {"entryPoint": "djl_python.sklearn_handler"}, SAGEMAKER),
         ({"model.py": "def answer_it(inputs): pass"}, {"handler": "answer_it"}, DJL),
         ({"model.py": "def answer_it(data, context): pass"}, {"handler": "answer_it"}, MMS),
