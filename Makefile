@@ -1,8 +1,9 @@
 # Everything runs in a virtual environment of its own, .venv, which is made when it is first needed.
 PYTHON ?= python3
 BIN := .venv/bin
-# pip tries versions of boto3 and of what s3fs needs against each other for minutes.
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+# pip tries versions of boto3 and of what s3fs needs against each other for minutes. Compiled, since the tests start
+# hundreds of processes, which may not be allowed to write what they have compiled.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 
 .PHONY: demo test lint types tests bench clean
 
