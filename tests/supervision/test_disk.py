@@ -48,7 +48,12 @@ def test_a_sleeping_model_whose_content_has_gone_gets_it_again(serve: Callable[.
     for _ in range(2):
         ask_and_let_sleep(server, *names)
         wait_until(lambda: len(directories(server)) == 2, "what is too much to go")
-    assert sum(event["contents"] for event in events(server, "", "cache_evicted")) >= 8
+
+    def gone() -> int:
+        return sum(event["contents"] for event in events(server, "", "cache_evicted"))
+
+    # Told when they have been removed.
+    wait_until(lambda: gone() >= 8, "to be told of all that have gone")
     assert not events(server, "", "model_failed")
 
 
