@@ -59,6 +59,14 @@ def processes_of(marker: str) -> list[int]:
     return found
 
 
+def mapped_files(pid: int) -> str:
+    """What a process has mapped; nothing once it has ended, as a template does when the next one is ready."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 class Server:
     """A running mmserve. `settings` are those of the command line, by their names."""
 
@@ -123,6 +131,17 @@ class Server:
     def template_pid(self) -> int:
         """The template, once it is ready."""
         return int(wait_until(lambda: self.management.get("/status").json()["template"]["pid"], "a template"))
+
+    def template_threads(self) -> int:
+        """Of the template that is ready now: the one that was may end while one looks at it."""
+
+        def look() -> int:
+            try:
+                return len(os.listdir(f"/proc/{self.template_pid()}/task"))
+            except (FileNotFoundError, ProcessLookupError):
+                return 0
+
+        return int(wait_until(look, "a template that stays"))
 
     def processes(self) -> list[int]:
         return processes_of(self.marker)

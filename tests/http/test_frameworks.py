@@ -18,7 +18,7 @@ import xgboost
 from sklearn.linear_model import LogisticRegression
 
 from tests.models_for_tests import write_model
-from tests.servers import Server, wait_until
+from tests.servers import Server, mapped_files, wait_until
 
 with warnings.catch_warnings():
     # It uses what newer versions of onnx warn of.
@@ -79,10 +79,6 @@ def server(
     return serve_module(model_store=store, preload="numpy,joblib")
 
 
-def libraries_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/maps").read_text()
-
-
 def probabilities(server: Server, model: str, rows: Any) -> Any:
     return server.predictions(model, rows.tolist(), params={"method": "predict_proba"})
 
@@ -93,11 +89,11 @@ def test_a_worker_of_a_template_that_has_learned_answers_as_the_first(
 ) -> None:
     expected = trained[kind].probabilities[:10]
     np.testing.assert_allclose(probabilities(server, f"{kind}-1", X[:10]), expected, rtol=1e-4)
-    template = wait_until(
-        lambda: (pid := server.template_pid()) and trained[kind].library in libraries_of(pid) and pid,
+    wait_until(
+        lambda: trained[kind].library in mapped_files(server.template_pid()),
         f"a template that has imported {trained[kind].library}",
     )
-    assert len(os.listdir(f"/proc/{template}/task")) == 1
+    assert server.template_threads() == 1
     np.testing.assert_allclose(probabilities(server, f"{kind}-2", X[:10]), expected, rtol=1e-4)
     (worker,) = server.worker_pids(f"{kind}-2")
     assert psutil.Process(worker).num_threads() == 1

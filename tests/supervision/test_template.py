@@ -9,11 +9,7 @@ from pathlib import Path
 from sklearn.svm import SVC
 
 from tests import models_for_tests as models
-from tests.servers import Server, wait_until
-
-
-def mapped_files(pid: int) -> str:
-    return Path(f"/proc/{pid}/maps").read_text()
+from tests.servers import Server, mapped_files, wait_until
 
 
 def test_what_a_model_needed_is_preloaded_for_the_next(serve: Callable[..., Server], store: Path) -> None:
@@ -67,7 +63,7 @@ def test_a_module_that_starts_threads_is_not_preloaded(
     server = _serve_with_modules(serve, store, tmp_path, code)
     assert server.predictions("linear", [[1.0]]) == [3.0]
     assert "starts threads: trouble" in server.log.read_text()
-    assert len(os.listdir(f"/proc/{server.template_pid()}/task")) == 1
+    assert server.template_threads() == 1
 
 
 def test_a_module_that_ends_the_process_is_not_preloaded(
@@ -102,5 +98,5 @@ def test_a_learned_module_that_starts_threads_costs_nothing_but_itself(
     assert server.predict("coded", []).json() == 1
     wait_until(lambda: "starts threads: trouble" in server.log.read_text(), "the candidate that was not taken")
     wait_until(lambda: server.template_pid() != first, "a template with the other modules")
-    assert len(os.listdir(f"/proc/{server.template_pid()}/task")) == 1
+    assert server.template_threads() == 1
     assert server.predict("coded", []).json() == 1
