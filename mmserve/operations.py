@@ -85,10 +85,12 @@ class Operations:
         async for model in self._registry.kept():
             await self._supervisor.restore([self._dispatcher.queue(model).pool])
 
-    async def register(self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool) -> Model:
+    async def register(
+        self, url: str, name: str | None, asked: ModelSettings, *, load: bool, wait: bool, handler: str = ""
+    ) -> Model:
         """Adds a model, and loads it unless told not to. One that was waited for and did not load is not registered."""
         source, name = await self._locate(url, name)
-        model = Model(name, source, registered=True, registered_with=asked)
+        model = Model(name, source, registered=True, registered_with=asked, handler=handler)
         pool, scaled = await self.finish_anyway(self._register(model, load=load))
         if wait and pool is not None:
             try:
@@ -209,23 +211,11 @@ class Operations:
         if source is None:
             logger.warning("model %s was scaled and is not in the store any more", record.name)
             return None
-        return Model(
-            record.name,
-            source,
-            registered=record.source is not None,
-            registered_with=ModelSettings.from_values(record.registered_with),
-            scaled_to=ModelSettings.from_values(record.scaled_to),
-        )
+        return record.model(source)
 
     async def _save(self, model: Model, scaled_to: ModelSettings | None = None) -> None:
         """As it is, or is to be scaled."""
-        record = Record(
-            model.name,
-            model.source.url if model.registered else None,
-            model.registered_with.values(),
-            (scaled_to or model.scaled_to).values(),
-        )
-        await self._write(self._registrations.save, record)
+        await self._write(self._registrations.save, Record.of(model, scaled_to or model.scaled_to))
 
     async def _save_without(self, name: str) -> None:
         """As if the model had never been registered; what the store has by its name stays away."""

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests import models_for_tests as models
 from tests.http.errors import assert_error
 from tests.servers import LIGHT, Server, wait_until
 from tests.supervision.coded import ask, scale, write_coded
@@ -110,6 +111,29 @@ def test_what_was_asked_holds_after_a_stop_and_after_a_crash(start: Start, store
     for name in ("mine", "scaled", "withdrawn", "back"):
         assert ask(server, name).status_code == 200
     assert_error(ask(server, "untouched"), 404, "ModelNotFoundException", "untouched")
+
+
+def test_the_handler_that_was_said_at_registration_holds(start: Start, elsewhere: Path) -> None:
+    files = {
+        "service.py": "def handle(data, context): return data and ['by the file']\n"
+        "def other(data, context): return data and ['by the registration']\n",
+        "serving.properties": "option.handler=service:handle\n",
+    }
+    models.write_model(elsewhere / "coded", None, files)
+    server = start()
+    register(server, elsewhere / "coded", model_name="asked", handler="service:other")
+    register(server, elsewhere / "coded", model_name="unasked")
+    for _ in range(2):
+        assert ask(server, "asked").text == "by the registration"
+        assert ask(server, "unasked").text == "by the file"
+        assert settings_of(server, "asked")["handler"] == ("service:other", "registration")
+        assert settings_of(server, "unasked")["handler"] == ("service:handle", "serving.properties")
+        kill(server)
+        server = start()
+    response = server.management.post(
+        "/models", params={"url": str(elsewhere / "coded"), "model_name": "wrong", "handler": "service:none"}
+    )
+    assert_error(response, 424, "LoadError", "the handler has no none(data, context)")
 
 
 def test_one_that_is_not_what_it_was_takes_nobody_else_with_it(start: Start, store: Path, elsewhere: Path) -> None:

@@ -32,7 +32,7 @@ from mmserve.supervision.worker import Worker
 _LARGEST_PAGE = 100
 _MODEL_PATH = re.compile(r"/models/([^/]+)(/refresh)?")
 # What a registration may say beside settings; the second line is for other servers, whose clients say it always.
-_OF_REGISTRATIONS = frozenset({"url", "model_name", "synchronous"})
+_OF_REGISTRATIONS = frozenset({"url", "model_name", "handler", "synchronous"})
 _OF_OTHERS = frozenset({"engine", "device", "runtime", "preload_model"})
 # A longer number is none of a page.
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -124,7 +124,8 @@ class ManagementApi:
         wait = _flag(parameters, "synchronous", default=True)
         # Said to have no worker now, it is loaded by its first request.
         load = asked.min_workers != 0
-        model = await self._operations.register(url, parameters.get("model_name"), asked, load=load, wait=wait)
+        name, handler = parameters.get("model_name"), parameters.get("handler", "")
+        model = await self._operations.register(url, name, asked, load=load, wait=wait, handler=handler)
         if load and not wait:
             return 202, {"status": f'Model "{model.name}" registration scheduled.'}
         return 200, {"status": f'Model "{model.name}" registered.'}
@@ -217,6 +218,7 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
         "maxMemoryMb": None if settings.max_memory is None else round(settings.max_memory / MIB, 3),
         "predictTimeout": settings.predict_timeout,
         "modelLoadingTimeout": settings.model_loading_timeout,
+        "handler": model.said_handler or None,
         "settingsFrom": {_camel_case(name): source for name, source in pool.sources().items()},
         "requestInQueue": len(queue.waiting),
         "loadedAtStartup": False,

@@ -36,6 +36,8 @@ def prepare(
     try:
         directory, seen, version = model.source.fetch(archives)
         said = properties.read(directory)
+        if model.handler:
+            said["option.handler"] = model.handler
         trust.check(directory, said, version if isinstance(version, str) else None)
         options = keys.over(said, defaults)
         keys.check(options)

@@ -72,6 +72,8 @@ class Model:
     # Loaded at the start, and kept so unless its file wants no worker.
     kept: bool = False
     registered_with: ModelSettings = field(default_factory=ModelSettings)
+    # Of its code, as it was said by POST; else its files say it.
+    handler: str = ""
     # Of all that was ever said by PUT, the latest.
     scaled_to: ModelSettings = field(default_factory=ModelSettings)
     content: Content | None = None
@@ -107,7 +109,16 @@ class Model:
                     gave_way = getattr(both, name) != value
                     sources[_HOLDS_AS.get(name, name)] = sources[_CONTRARY[name]] if gave_way else source
             said = both
+        if self.handler:
+            sources["handler"] = "registration"
+        elif self.said_handler:
+            sources["handler"] = "serving.properties"
         return sources
+
+    @property
+    def said_handler(self) -> str:
+        """The function of its code, as far as somebody has said it and its files have been read."""
+        return self.handler or (self.content.options.get("option.handler", "") if self.content is not None else "")
 
     def _layers(self, defaults: EffectiveSettings) -> Iterator[tuple[str, ModelSettings]]:
         """All that was said, the nearest first."""

@@ -17,7 +17,9 @@ import msgspec
 
 from mmserve.errors import StartError
 from mmserve.models.archive import valid_name
+from mmserve.models.model import Model
 from mmserve.models.settings import ModelSettings, Value
+from mmserve.models.source import Source
 
 logger = logging.getLogger("mmserve.models")
 
@@ -45,13 +47,35 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scaled_to: dict[str, Value] = {}
     withdrawn: bool = False
     version: int = VERSION
+    # In the files of those models alone that have one: what was written before there were any is read as ever.
+    handler: str | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def of(cls, model: Model, scaled_to: ModelSettings) -> Record:
+        return cls(
+            model.name,
+            model.source.url if model.registered else None,
+            model.registered_with.values(),
+            scaled_to.values(),
+            handler=model.handler or msgspec.UNSET,
+        )
+
+    def model(self, source: Source) -> Model:
+        return Model(
+            self.name,
+            source,
+            registered=self.source is not None,
+            registered_with=ModelSettings.from_values(self.registered_with),
+            handler=self.handler or "",
+            scaled_to=ModelSettings.from_values(self.scaled_to),
+        )
 
     def check(self) -> None:
         """Raises ValueError with what no user could have said."""
         _check_version(self.version)
         if not valid_name(self.name):
             raise ValueError(f"{self.name!r} is not a model name")
-        if self.source is None and self.registered_with:
+        if self.source is None and (self.registered_with or self.handler):
             raise ValueError("it is registered without a source")
         if self.source is not None and (not self.source or "\0" in self.source):
             raise ValueError(f"{self.source!r} is not a source")
