@@ -50,6 +50,7 @@ def handle(data, context):
     if data is None:
         return None
     context.set_response_header(0, "X-Tenant", context.get_request_header(0, "x-tenant") or "none")
+    context.set_response_header(0, "X-Shop", data[0].get("shop", b"none").decode())
     return [[utils.name(), row["body"]] for row in data]
 """
 CLASS = """
@@ -106,8 +107,9 @@ def test_models_whose_modules_share_names_do_not_see_each_other(server: Server) 
 
 
 def test_what_a_handler_says_beside_its_answer_reaches_the_caller(server: Server) -> None:
-    response = server.predict("mar1", [1], headers={"X-TENANT": "acme"})
+    response = server.predict("mar1", [1], headers={"X-TENANT": "acme"}, params={"shop": "north"})
     assert (response.json(), response.headers["x-tenant"]) == (["mar1", [1]], "acme")
+    assert response.headers["x-shop"] == "north"
     response = server.predict("sagemaker1", [1], headers={"accept": "application/json"})
     assert response.headers["content-type"] == "application/json"
 

@@ -163,6 +163,19 @@ def test_the_fields_of_a_form_come_by_their_names(coded: Coded) -> None:
     assert said(reply) == {"a": "bytearray(b'1')"}
 
 
+def test_the_parameters_of_the_query_come_by_their_names(coded: Coded) -> None:
+    source = mms_handler("return [{name: [type(value).__name__, value.decode()] for name, value in data[0].items()}]")
+    handler = mms_loaded(coded, source)
+    query = (("shop", "é"), ("top", "1"), ("top", "2"), ("body", "not this"))
+    expected = {"shop": ["bytearray", "é"], "top": ["bytearray", "2"], "body": ["bytearray", "x"]}
+    assert said(answer(handler, b"x", query=query)) == expected
+    form = {"content_type": "application/x-www-form-urlencoded"}
+    assert said(answer(handler, b"top=3", query=query[:3], **form)) == {
+        "shop": ["bytearray", "é"],
+        "top": ["bytearray", "3"],
+    }
+
+
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [

@@ -1,7 +1,7 @@
 """Models for Multi Model Server and TorchServe: `handle(data, context)`, a function of a module or a class's method.
 
-`data` is a list with a dictionary for each request: the body as `body`, or the fields of a form by their names. A
-function is called once at load with None, a class is made and told to initialize(context). Requests are only put
+`data` is a list with a dictionary for each request: the parameters of the query by their names, and the body as `body`,
+or the fields of a form by their names. A function is called once at load with None, a class is made and told to initialize(context). Requests are only put
 together where the owner asked for it with a batch_size. Unlike there, a model that raises while it is initialized does
 not load, and a failed batch is asked for again one by one, so that only the bad one fails.
 """
@@ -139,11 +139,15 @@ class MmsHandler:
         ]
 
     def _inputs(self, call: Call) -> dict[str, Any]:
+        # Bytes, as fields of a form are that do not say what they are: handlers decode both.
+        inputs: dict[str, Any] = {name: bytearray(value, "utf-8", "replace") for name, value in call.query}
         fields = forms.fields(call)
-        if fields is not None:
-            return {field.name: self._decoded(field.value, field.content_type) for field in fields}
-        # A bytearray of its own: handlers may keep it, or write to it, and the body is the channel's memory.
-        return {"body": self._decoded(bytearray(call.body), call.content_type)}
+        if fields is None:
+            # A bytearray of its own: handlers may keep it, or write to it, and the body is the channel's memory.
+            inputs["body"] = self._decoded(bytearray(call.body), call.content_type)
+        else:
+            inputs.update((field.name, self._decoded(field.value, field.content_type)) for field in fields)
+        return inputs
 
     def _decoded(self, value: bytearray, content_type: str) -> Any:
         """What cannot be decoded is handed over as it came: the handler may know better."""
