@@ -1,9 +1,10 @@
 """Models for Multi Model Server and TorchServe: `handle(data, context)`, a function of a module or a class's method.
 
 `data` is a list with a dictionary for each request: the parameters of the query by their names, and the body as `body`,
-or the fields of a form by their names. A function is called once at load with None, a class is made and told to initialize(context). Requests are only put
-together where the owner asked for it with a batch_size. Unlike there, a model that raises while it is initialized does
-not load, and a failed batch is asked for again one by one, so that only the bad one fails.
+or the fields of a form by their names. A function is called once at load with None, a class is made and told to
+initialize(context). Requests are only put together where the owner asked for it with a batch_size. Unlike there, a
+model that raises while it is initialized does not load, and a failed batch is asked for again one by one, so that only
+the bad one fails.
 """
 
 from __future__ import annotations
