@@ -86,6 +86,13 @@ class Request:
         if not self.future.done():
             self.future.set_exception(error)
 
+    def abandon(self) -> None:
+        """Its caller has gone, and takes nothing of what it may have been answered in the same moment."""
+        if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
+            stream = self.future.result().stream
+            if stream is not None:
+                stream.abandon()
+
     def meta(self, *, with_headers: bool) -> bytes:
         """What the worker is told beside the body."""
         if not with_headers:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, ResponseStreamingError
 
+from mmserve_worker.batch import STREAM_WINDOW
 from tests.http.gates import Gate
 from tests.http.raw import RawClient, post
 from tests.http.streams import write_streaming
@@ -163,6 +164,28 @@ def test_a_client_that_leaves_before_the_first_piece_is_no_trouble(server: Serve
         gate.wait_for("leaving")
     gate.let("leaving")
     wait_until((directory / "gate" / "closed-hold-leaving").exists, "the generator to be closed")
+    assert_goes_on(server, pid)
+
+
+def test_a_client_that_leaves_in_the_moment_of_the_first_piece_is_no_trouble(
+    server: Server, gate: Gate, directory: Path
+) -> None:
+    ask(server, "first")
+    (pid,) = server.worker_pids("words")
+    made = directory / "gate" / "made"
+    made.unlink(missing_ok=True)
+    with RawClient(server) as client:
+        client.send(post("/predictions/words", b"hold-moment many-10000"))
+        gate.wait_for("moment")
+        # So that it learns of both at once, of the client first.
+        server.process.send_signal(signal.SIGSTOP)
+    try:
+        gate.let("moment")
+        wait_until(made.exists, "the first piece to be made")
+        wait_until(lambda: made.stat().st_size > STREAM_WINDOW, "as many pieces as are sent ahead")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    wait_until((directory / "gate" / "closed-hold-moment").exists, "the generator to be closed")
     assert_goes_on(server, pid)
 
 
