@@ -136,6 +136,9 @@ def _content(file: Path) -> bytes | None:
 def _understood(content: bytes) -> _Understood:
     lines, missing = set(), []
     for line in _logical_lines(content):
+        if "${" in line:
+            # uv would put in what its environment says, which has the credentials of package indexes.
+            raise RequirementsError(f"{line!r} names a variable of the environment, and none is put in")
         if line.startswith("-"):
             lines.add(_option(line))
             continue

@@ -110,6 +110,8 @@ def test_wheels_in_the_archive_are_part_of_the_key(tmp_path: Path) -> None:
         ("git+https://example.org/tiny.git", "a wheel goes into requirements/"),
         ("tiny @ file:///tiny-1.0-py3-none-any.whl", "not the URL of a wheel"),
         ("tiny @ https://example.org/tiny-1.0.tar.gz", "nothing is built from source"),
+        ("--index-url https://example.org/${UV_INDEX_PASSWORD}/", "names a variable"),
+        ("tiny @ https://example.org/$\\\n{HOME}/${HOME}/tiny-1.0-py3-none-any.whl", "names a variable"),
         ("numpy = 1", "is no requirement by name"),
         (b"numpy # \xff", "not UTF-8"),
         ("#" * (1 << 20) + "#", "more than"),
