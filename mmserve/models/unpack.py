@@ -49,18 +49,22 @@ _being_unpacked: set[str] = set()
 
 
 class Version(NamedTuple):
-    """One state of one file: while all of this holds, its content has not changed."""
+    """One state of one file: while all of this holds, its content has not changed.
+
+    Whoever writes to a file can put its `mtime` back, but not its `ctime`.
+    """
 
     path: str
     device: int
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int
 
 
 def version_of(archive: Path, file: BufferedReader) -> Version:
     status = os.fstat(file.fileno())
-    return Version(str(archive), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return Version(str(archive), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def digest_of(file: BufferedReader) -> str:

@@ -83,6 +83,21 @@ def test_an_unchanged_archive_is_hashed_and_unpacked_once(
     assert (hashed.count, unpacked.count) == (2, 2)
 
 
+def test_an_archive_that_is_made_to_look_unchanged_has_the_digest_of_what_it_is(tmp_path: Path, cache: Path) -> None:
+    archive = archives.write_tar(tmp_path / "a.tar", archives.regular("model.joblib", b"good"))
+    known = ArchiveCache(cache, LIMITS)
+    good = known.unpacked(archive)
+    before = archive.stat()
+    evil = archives.write_tar(tmp_path / "b.tar", archives.regular("model.joblib", b"evil")).read_bytes()
+    assert len(evil) == before.st_size
+    with archive.open("r+b") as file:
+        file.write(evil)
+    # However coarse the file system's clock is.
+    while archive.stat().st_ctime_ns == before.st_ctime_ns or archive.stat().st_mtime_ns != before.st_mtime_ns:
+        os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert known.unpacked(archive).digest != good.digest
+
+
 def test_no_more_digests_are_remembered_than_asked_for(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
