@@ -77,6 +77,9 @@ def _in_files(directory: Path) -> Iterator[tuple[str, str]]:
             reason = next((said for refused, said in _NAMES.items() if refused.lower() == lower), None)
             if reason is None and lower.endswith(_CODE):
                 reason = "loading it may run code"
+            if reason is None and name in folders and os.path.islink(os.path.join(parent, name)):
+                # It is not walked through, but what lies there would be found by its name.
+                reason = "it is a link to a directory"
             if reason is not None:
                 yield str(Path(parent, name).relative_to(directory)), reason
 

@@ -53,6 +53,15 @@ def test_no_file_that_may_run_code_is_permitted(tmp_path: Path, name: str) -> No
     assert name in str(refused.value) or name.startswith("MAR-INF")
 
 
+def test_no_code_is_permitted_that_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / ".beside").mkdir()
+    (tmp_path / ".beside" / "inference.py").touch()
+    (tmp_path / "model" / "code").symlink_to("../.beside")
+    with pytest.raises(UntrustedModel, match="code is refused: it is a link to a directory"):
+        policy("skops-only").check(tmp_path / "model", {}, None)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

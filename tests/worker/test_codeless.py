@@ -49,6 +49,16 @@ def test_a_module_of_the_model_cannot_be_imported(tmp_path: Path) -> None:
     assert re.search(r"UntrustedModel .*helper\S* is refused", in_codeless_process(tmp_path, "import helper"))
 
 
+@pytest.mark.parametrize("directory", ["model", "link"])
+def test_a_module_that_a_link_leads_to_cannot_be_imported(tmp_path: Path, directory: str) -> None:
+    models.write_model(tmp_path / "beside", None, {"helper.py": "print('run')"})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "parts").symlink_to("../beside")
+    (tmp_path / "link").symlink_to("model")
+    said = in_codeless_process(tmp_path / directory, "from parts import helper")
+    assert re.search(r"UntrustedModel .*helper\S* is refused", said), said
+
+
 def test_a_module_that_was_compiled_cannot_be_imported(tmp_path: Path) -> None:
     models.write_model(tmp_path, None, {"helper.py": "print('run')"})
     subprocess.run([sys.executable, "-m", "compileall", "-b", "-q", str(tmp_path)], check=True, timeout=30)

@@ -17,7 +17,7 @@ _SUFFIXES = (".py", ".pyc", ".pyd", ".so")
 
 def forbid(directory: str) -> None:
     """From now on and for ever. A pickle that names nothing, numbers in lists, is harmless and is not noticed."""
-    inside = os.path.join(os.path.realpath(directory), "")
+    inside = tuple(os.path.join(path, "") for path in (os.path.realpath(directory), os.path.abspath(directory)))
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         # Called for everything that is audited, so the usual is decided by one look at the event.
@@ -25,10 +25,15 @@ def forbid(directory: str) -> None:
             raise _refused(f"a pickle that names {arguments[0]}.{arguments[1]}")
         if event in ("open", "import", "ctypes.dlopen"):
             file = _file_of(event, arguments)
-            if file is not None and file.endswith(_SUFFIXES) and os.path.realpath(file).startswith(inside):
+            if file is not None and file.endswith(_SUFFIXES) and _is_below(file, inside):
                 raise _refused(os.path.basename(file))
 
     sys.addaudithook(refuse)
+
+
+def _is_below(file: str, directories: tuple[str, ...]) -> bool:
+    """By its name or by where links lead: a model may have one that leads out of its directory, or back in."""
+    return os.path.abspath(file).startswith(directories) or os.path.realpath(file).startswith(directories)
 
 
 def _file_of(event: str, arguments: tuple[Any, ...]) -> str | None:
