@@ -8,7 +8,7 @@ from tests.models_for_tests import write_model
 
 # `hold-NAME` waits for the gate to let NAME go, as in gates.py; any word that is no command is a piece.
 _CODE = """
-import os, time
+import asyncio, os, time
 from djl_python import Output
 
 GATE = {gate!r}
@@ -27,6 +27,8 @@ def pieces(words, together):
                     time.sleep(0.002)
             elif command == "raise":
                 raise RuntimeError(argument)
+            elif command == "cancel":
+                raise asyncio.CancelledError
             elif command == "die":
                 os.kill(os.getpid(), 9)
             elif command == "sleep":

@@ -114,6 +114,8 @@ def test_what_fails_later_is_cut_off_and_the_worker_goes_on(server: Server) -> N
     (pid,) = server.worker_pids("words")
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         ask(server, "one two raise-halfway")
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        ask(server, "one two cancel")
     assert_goes_on(server, pid)
     log = server.log.read_text()
     assert "model words: an answer is cut off after its first piece: RuntimeError: halfway" in log

@@ -18,7 +18,7 @@ from mmserve_worker import batch
 from mmserve_worker.batch import STREAM_WINDOW
 from mmserve_worker.calls import Buffer
 from mmserve_worker.channel import Channel, ChannelFull, Frame, Kind
-from mmserve_worker.handlers.errors import one_line
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, one_line
 
 logger = logging.getLogger("mmserve.worker")
 
@@ -59,8 +59,8 @@ class StreamSender:
                         return ""
                     self._publish(Kind.PIECE, part)
                     self._ahead += 1
-        except (Exception, SystemExit) as error:
-            # All that a model may raise: it is this answer's failure and nobody else's.
+        except RAISED_BY_MODELS as error:
+            # It is this answer's failure and nobody else's.
             logger.error("a stream raised after its first piece", exc_info=error)
             return f"{type(error).__name__}: {one_line(error)}"
         return ""
@@ -68,7 +68,7 @@ class StreamSender:
     def _close(self, stream: Generator[bytes]) -> str:
         try:
             stream.close()
-        except (Exception, SystemExit) as error:
+        except RAISED_BY_MODELS as error:
             # The model's own code again. Whatever it says now, its caller has all pieces or has gone.
             logger.error("a stream raised when it was closed", exc_info=error)
         return ""

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from mmserve_worker import batch, codeless, environment, handlers, learning, process
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
 from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, words_of
 from mmserve_worker.streaming import StreamSender
 
 logger = logging.getLogger("mmserve.worker")
@@ -112,7 +113,7 @@ class Worker:
             if description["codeless"]:
                 codeless.forbid(spec.directory)
             self._models[frame.model_key] = handlers.load(spec)
-        except (Exception, SystemExit) as error:
+        except RAISED_BY_MODELS as error:
             trace = traceback.format_exc()[-_LONGEST:]
             logger.error("model %s does not load\n%s", spec.name, trace)
             self._send_json(
@@ -120,7 +121,7 @@ class Worker:
                 frame.model_key,
                 {
                     "type": error.error_type if isinstance(error, CallError) else type(error).__name__,
-                    "message": str(error)[:_LONGEST],
+                    "message": words_of(error)[:_LONGEST],
                     "traceback": trace,
                 },
             )
@@ -228,7 +229,7 @@ def _part(reply: Reply) -> batch.Part:
 def _finish(finished: Callable[[], object]) -> None:
     try:
         finished()
-    except (Exception, SystemExit):
+    except RAISED_BY_MODELS:
         # The model's own code. The answer has been sent: what is cleaned up after it cannot take it back.
         logger.exception("what a model does after an answer raised")
 

@@ -23,11 +23,9 @@ from mmserve_worker.handlers import djl_replies, libraries, model_files, results
 from mmserve_worker.handlers.djl_formatters import PARTS, is_part
 from mmserve_worker.handlers.djl_output import Output
 from mmserve_worker.handlers.djl_requests import Requests
-from mmserve_worker.handlers.errors import LoadError, failure, model_failure
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, LoadError, failure, model_failure
 from mmserve_worker.handlers.files import model_file
 from mmserve_worker.handlers.served import Served
-
-_RAISED_BY_MODELS = (Exception, SystemExit)
 
 Part = Callable[..., Any]
 
@@ -66,9 +64,7 @@ class FormattedHandler:
     def _answer(self, call: Call) -> Reply:
         try:
             return self._written(self._predicted(self._data(call), call), call)
-        except CallError as error:
-            return error.reply()
-        except _RAISED_BY_MODELS as error:
+        except RAISED_BY_MODELS as error:
             # Where all of the input's way is ours, what a library refuses is the caller's to mend.
             ours = not {"input_formatter", "prediction_handler"} & self._parts.keys()
             return failure(error, self._name) if ours else model_failure(error, self._name)

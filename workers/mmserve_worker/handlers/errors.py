@@ -14,6 +14,10 @@ _LIBRARIES = frozenset({"joblib", "numpy", "pandas", "scipy"})
 _REFUSE = frozenset({"lightgbm", "sklearn", "xgboost"})
 _LONGEST_MESSAGE = 500
 
+# All that a model's code may raise. sys.exit() in it, or the CancelledError of an event loop of its own, is that
+# request's failure: by an exception nothing ends a worker, whose signals raise none.
+RAISED_BY_MODELS = BaseException
+
 
 class LoadError(Exception):
     """A model that cannot be served, in a sentence for its owner."""
@@ -26,22 +30,30 @@ def failure(error: BaseException, model: str) -> Reply:
     caller's to mend. The same classes raised by a model's own code say nothing about the caller: all else is the
     model's failure.
     """
-    if isinstance(error, CallError):
-        return error.reply()
     if isinstance(error, ValueError | TypeError) and _is_refusal(error):
         return CallError(400, "BadRequestException", one_line(error)).reply()
     return model_failure(error, model)
 
 
 def model_failure(error: BaseException, model: str) -> Reply:
+    if isinstance(error, CallError):
+        return error.reply()
     logger.error("model %s raised", model, exc_info=error)
     status = 507 if isinstance(error, MemoryError) else 424
     return CallError(status, type(error).__name__, one_line(error)).reply()
 
 
 def one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
+    lines = words_of(error).strip().splitlines()
     return lines[0][:_LONGEST_MESSAGE] if lines else type(error).__name__
+
+
+def words_of(error: BaseException) -> str:
+    """Empty where the exception is of a class of the model's own, and raises when it is asked for them."""
+    try:
+        return str(error)
+    except RAISED_BY_MODELS:
+        return ""
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
+from mmserve_worker.calls import Call, Handler, ModelSpec, Reply
 from mmserve_worker.handlers import contracts, forms, mms_replies, mms_shims, model_code
+from mmserve_worker.handlers.batching import Batching
 from mmserve_worker.handlers.errors import LoadError, logger
 from mmserve_worker.handlers.mms_context import Context
 from mmserve_worker.handlers.options import is_batch_size_said
 
-_RAISED_BY_MODELS = (Exception, SystemExit)
 _DEFAULT_FUNCTION = "handle"
 
 Handle = Callable[[Any, Context], Any]
@@ -96,36 +96,11 @@ class MmsHandler:
         self._name = spec.name
         self._handle = handle
         self._context = context
-        self._takes_batches = is_batch_size_said(spec.options)
+        self._batching = Batching(spec, self._answers, mms_replies.refusal)
         self._decodes = spec.options.get("option.decode_input_request", "true").lower() != "false"
 
     def answer(self, calls: Sequence[Call]) -> list[Reply]:
-        if len(calls) > 1 and self._takes_batches:
-            replies = self._together(calls)
-            if replies is not None:
-                return replies
-        return [self._alone(call) for call in calls]
-
-    def _alone(self, call: Call) -> Reply:
-        try:
-            answers = self._answers([call])
-            if answers is None:
-                raise CallError(424, "ModelException", "the handler has not returned a list of one answer")
-            return answers[0]
-        except _RAISED_BY_MODELS as error:
-            return mms_replies.refusal(error, self._name)
-
-    def _together(self, calls: Sequence[Call]) -> list[Reply] | None:
-        """None where the calls have to be asked for one by one: of a batch's error nobody knows whose it is."""
-        try:
-            replies = self._answers(calls)
-        except _RAISED_BY_MODELS:
-            return None
-        if replies is None:
-            # It would be asked in vain, and every request answered twice, for as long as it lives.
-            logger.warning("model %s does not answer batches as such: it gets one request at a time", self._name)
-            self._takes_batches = False
-        return replies
+        return self._batching.answer(calls)
 
     def _answers(self, calls: Sequence[Call]) -> list[Reply] | None:
         """None where it is not a list with an answer for each."""

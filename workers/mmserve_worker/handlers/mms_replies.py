@@ -9,7 +9,7 @@ import numpy as np
 
 from mmserve_worker.calls import CallError, Reply
 from mmserve_worker.codecs import json_text
-from mmserve_worker.handlers.errors import model_failure
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, logger, model_failure
 from mmserve_worker.handlers.mms_context import RequestProcessor
 
 _JSON = "application/json"
@@ -45,10 +45,12 @@ def _json_of_other(value: Any) -> Any:
 def refusal(error: BaseException, model: str) -> Reply:
     """The answer to a call whose handler raised. An exception with a status of its own, as PredictionException, is
     taken for what it looks like: a model's environment may bring the class itself."""
-    status = getattr(error, "error_code", getattr(error, "status_code", None))
-    if isinstance(error, CallError):
-        return error.reply()
-    if isinstance(status, int) and 400 <= status <= 599:
-        message = str(getattr(error, "message", error)).strip() or type(error).__name__
-        return CallError(status, type(error).__name__, message.splitlines()[0][:500]).reply()
+    try:
+        status = getattr(error, "error_code", getattr(error, "status_code", None))
+        if isinstance(status, int) and 400 <= status <= 599:
+            message = str(getattr(error, "message", error)).strip() or type(error).__name__
+            return CallError(status, type(error).__name__, message.splitlines()[0][:500]).reply()
+    except RAISED_BY_MODELS:
+        # What it says of itself is code of the model's as well.
+        logger.warning("model %s raised a %s that cannot be read", model, type(error).__name__)
     return model_failure(error, model)

@@ -20,13 +20,9 @@ from mmserve_worker.codecs.answers import Answer
 from mmserve_worker.codecs.refusals import bad_request, quoted
 from mmserve_worker.codecs.rows import Array
 from mmserve_worker.handlers import features, libraries, model_code, model_files, results, warned
-from mmserve_worker.handlers.errors import LoadError, failure
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, LoadError, failure
 from mmserve_worker.handlers.files import model_file
 from mmserve_worker.handlers.served import METHODS
-
-# All that a model may raise short of what must end the process. sys.exit() is the model's failure, not the
-# worker's.
-_RAISED_BY_MODELS = (Exception, SystemExit)
 
 
 def load(spec: ModelSpec) -> Handler:
@@ -99,7 +95,7 @@ class RowsHandler:
             return [self._alone(jobs[0])]
         try:
             answer = self._call(jobs[0].method, features.joined([job.columns for job in jobs]))
-        except _RAISED_BY_MODELS:
+        except RAISED_BY_MODELS:
             # One of them is to blame, and only it may fail.
             return [self._alone(job) for job in jobs]
         if not results.has_rows(answer, sum(job.rows for job in jobs)):
@@ -116,7 +112,7 @@ class RowsHandler:
             return _written(job, np.empty(0))
         try:
             answer = self._call(job.method, job.columns)
-        except _RAISED_BY_MODELS as error:
+        except RAISED_BY_MODELS as error:
             return failure(error, self._name)
         if job.rows == 1 and not isinstance(answer, list) and answer.ndim == 1 and len(answer) != 1:
             # SparsePCA drops the rows' axis where there is one row.

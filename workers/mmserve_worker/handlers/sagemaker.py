@@ -20,11 +20,10 @@ from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
 from mmserve_worker.codecs import media_types
 from mmserve_worker.codecs.refusals import bad_request
 from mmserve_worker.handlers import mms_replies, model_code, model_files, sagemaker_codecs, sagemaker_shims
-from mmserve_worker.handlers.errors import LoadError
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, LoadError
 from mmserve_worker.handlers.files import model_file
 from mmserve_worker.handlers.mms_context import Context
 
-_RAISED_BY_MODELS = (Exception, SystemExit)
 # The only bodies that the containers make text of; others stay bytes.
 _TEXTS = (sagemaker_codecs.JSON, sagemaker_codecs.CSV)
 
@@ -103,7 +102,7 @@ class SageMakerHandler:
         try:
             self._functions.context.begin([call])
             return self._reply(self._result(call, accept), accept)
-        except _RAISED_BY_MODELS as error:
+        except RAISED_BY_MODELS as error:
             return mms_replies.refusal(error, self._name)
 
     def _result(self, call: Call, accept: str) -> Any:
