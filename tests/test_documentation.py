@@ -9,7 +9,7 @@ import click
 
 from mmserve import config, foreign
 from mmserve.cli import main
-from mmserve.models import keys
+from mmserve.models import keys, model_config
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -38,6 +38,7 @@ def test_the_reference_lists_every_setting_as_it_is() -> None:
 
 def test_the_reference_lists_every_key_of_a_models_properties() -> None:
     assert keys.markdown() in REFERENCE
+    assert model_config.markdown() in REFERENCE
 
 
 def test_the_reference_lists_every_variable_of_other_servers() -> None:

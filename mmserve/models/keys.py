@@ -1,64 +1,25 @@
 """The keys of serving.properties: which are honoured, which have no effect, which are refused, and why.
 
-One table, from which the documentation has its own. What a model relies on and would not get is refused by its name
-when it is loaded; what makes no difference here is said once in the log. Any other `option.X` is for the model's code.
+Any other `option.X` is for the model's code.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from mmserve.errors import StartError
+from mmserve.models import key_table
+from mmserve.models.key_table import Key, Kind, RefusedKey, honoured, no_effect, one_of, refused
 from mmserve.models.settings import KEYS_OF_FILES, SettingError, model_settings
 
 # Of a variable of the environment, in `option.env`.
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class Kind(Enum):
-    HONOURED = "honoured"
-    NO_EFFECT = "no effect"
-    REFUSED = "refused"
-
-
-class Key(NamedTuple):
-    """One key. `meaning` is what it does, or why it does nothing."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    default: str = ""
-    # Of one that is refused: the values that ask for what holds anyway, and how the documentation calls them.
-    fine: Callable[[str], bool] = lambda value: False
-    unless: str = ""
-
-
-class RefusedKey(ValueError):
-    """A key that asks for what mmserve does not do: which, and why."""
-
-
-def _one_of(*values: str) -> tuple[Callable[[str], bool], str]:
-    return lambda value: value.strip().lower() in values, ", ".join(f"`{value}`" for value in values if value)
-
-
 def _has_cpu(value: str) -> bool:
     """A list separated by `;`, of which the CPU is one: workers for the others are none."""
     return bool({part.strip().lower() for part in value.split(";")} & {"*", "-1", "cpu"})
-
-
-def _honoured(name: str, meaning: str, default: str = "") -> Key:
-    return Key(name, Kind.HONOURED, meaning, default)
-
-
-def _no_effect(name: str, reason: str) -> Key:
-    return Key(name, Kind.NO_EFFECT, reason)
-
-
-def _refused(name: str, reason: str, *fine: str) -> Key:
-    return Key(name, Kind.REFUSED, reason, "", *_one_of(*fine))
 
 
 _ENGINES = ("python", "xgboost", "lightgbm", "onnxruntime")
@@ -68,41 +29,41 @@ _JAVA = "it is for Java; `model.py` can do the same"
 _LANGUAGE_MODELS = "it is for language models"
 
 TABLE = (
-    _honoured("minWorkers", "workers that always run once the model is loaded; with 0 it sleeps when nobody asks", "0"),
-    _honoured("maxWorkers", "workers that its traffic may start; 0 or less is the default", "usable CPUs"),
-    _honoured("cpu.minWorkers", "goes before `minWorkers`"),
-    _honoured("cpu.maxWorkers", "goes before `maxWorkers`"),
-    _honoured("max_idle_time", "seconds after which an idle worker above `minWorkers` ends", "60"),
-    _honoured("batch_size", "requests that one call may answer together", "32; 1 with code of the model's own"),
-    _honoured("max_dynamic_batch_size", "the same, if `batch_size` is not there"),
-    _honoured("max_batch_delay", "milliseconds to wait for a batch to fill", "0"),
-    _honoured("job_queue_size", "requests that may wait; more get 429", "1000"),
-    _honoured("weight", "share of the CPU against other models, where there is too little of it", "1"),
-    _honoured("pinned", "`true`: its workers are never evicted to make room in memory", "false"),
-    _honoured("max_memory_mb", "MiB of its own after which a worker is replaced, between requests", "none"),
-    _honoured("option.predict_timeout", "seconds after which a worker that does not answer is replaced", "60"),
-    _honoured("predict_timeout", "the same, if that is not there"),
-    _honoured("option.model_loading_timeout", "seconds that a worker has to load the model", "240"),
-    _honoured("model_loading_timeout", "the same, if that is not there"),
-    _honoured("option.method", "what is called: `predict`, `predict_proba`, ...", "the first that the model has"),
+    honoured("minWorkers", "workers that always run once the model is loaded; with 0 it sleeps when nobody asks", "0"),
+    honoured("maxWorkers", "workers that its traffic may start; 0 or less is the default", "usable CPUs"),
+    honoured("cpu.minWorkers", "goes before `minWorkers`"),
+    honoured("cpu.maxWorkers", "goes before `maxWorkers`"),
+    honoured("max_idle_time", "seconds after which an idle worker above `minWorkers` ends", "60"),
+    honoured("batch_size", "requests that one call may answer together", "32; 1 with code of the model's own"),
+    honoured("max_dynamic_batch_size", "the same, if `batch_size` is not there"),
+    honoured("max_batch_delay", "milliseconds to wait for a batch to fill", "0"),
+    honoured("job_queue_size", "requests that may wait; more get 429", "1000"),
+    honoured("weight", "share of the CPU against other models, where there is too little of it", "1"),
+    honoured("pinned", "`true`: its workers are never evicted to make room in memory", "false"),
+    honoured("max_memory_mb", "MiB of its own after which a worker is replaced, between requests", "none"),
+    honoured("option.predict_timeout", "seconds after which a worker that does not answer is replaced", "60"),
+    honoured("predict_timeout", "the same, if that is not there"),
+    honoured("option.model_loading_timeout", "seconds that a worker has to load the model", "240"),
+    honoured("model_loading_timeout", "the same, if that is not there"),
+    honoured("option.method", "what is called: `predict`, `predict_proba`, ...", "the first that the model has"),
     Key(
         "option.entryPoint",
         Kind.HONOURED,
         "the file or module of the model's code; not a URL",
         "`model.py`",
     ),
-    _honoured("option.handler", "the function of the model's code", "`handle`"),
-    _honoured("option.modelName", "what the model's file is called, without its ending", "`model`"),
-    _honoured(
+    honoured("option.handler", "the function of the model's code", "`handle`"),
+    honoured("option.modelName", "what the model's file is called, without its ending", "`model`"),
+    honoured(
         "option.model_format",
         "takes only model files of one format: `joblib`, `pickle`, `cloudpickle`, `skops`, `onnx`, `json`, `ubj`, "
         "`xgb`, `txt`",
         "any",
     ),
-    _honoured("option.threads", "threads that one call of XGBoost, LightGBM or ONNX Runtime may use", "1"),
-    _honoured("option.skops_trusted_types", "types that a `.skops` file may hold, separated by commas", "none"),
-    _honoured("option.default_accept", "what is answered to a request that accepts anything", "JSON"),
-    _honoured(
+    honoured("option.threads", "threads that one call of XGBoost, LightGBM or ONNX Runtime may use", "1"),
+    honoured("option.skops_trusted_types", "types that a `.skops` file may hold, separated by commas", "none"),
+    honoured("option.default_accept", "what is answered to a request that accepts anything", "JSON"),
+    honoured(
         "option.env",
         "`A=b,C=d`: environment variables of the worker, set before the model is loaded; with "
         "`OMP_NUM_THREADS`, its threads in OpenMP",
@@ -113,36 +74,36 @@ TABLE = (
         Kind.REFUSED,
         "there is no such engine",
         "",
-        _one_of("", *_ENGINES)[0],
+        one_of("", *_ENGINES)[0],
         "`Python`, `XGBoost`, `LightGBM`, `OnnxRuntime`, which the files tell apart",
     ),
     Key("load_on_devices", Kind.REFUSED, _ONE_CPU, "", _has_cpu, "`*`, `-1` or `cpu` is among them"),
-    _refused("option.pythonExecutable", "workers run in the Python of mmserve or of the model's environment"),
-    _refused("option.async_mode", "a worker answers one batch at a time, more workers answer more", "", "false"),
-    _refused("option.mpi_mode", _ONE_CPU, "", "false"),
-    _refused("option.tensor_parallel_degree", _ONE_CPU, "", "1"),
-    _refused("option.pipeline_parallel_degree", _ONE_CPU, "", "1"),
-    _refused("option.rolling_batch", _LANGUAGE_MODELS, "", "disable"),
-    _refused("option.enable_lora", _LANGUAGE_MODELS, "", "false"),
-    _refused("option.model_id", "a model's files are in its archive, not on a hub"),
-    _refused("translator", _JAVA),
-    _refused("translatorFactory", _JAVA),
-    _no_effect("application", _JAVA),
-    _no_effect("batchifier", _JAVA),
-    _no_effect("option.max_rolling_batch_size", _LANGUAGE_MODELS),
-    _no_effect("option.enable_venv", "a model whose requirements are others has an environment of its own anyway"),
-    _no_effect("option.parallel_loading", "workers start side by side anyway"),
-    _no_effect("option.max_output_size", "`max_request_size` bounds answers as well"),
-    _no_effect("option.trust_insecure_model_files", "`trust`, a setting of the server, says what may be loaded"),
-    _no_effect("retry_threshold", "a model that has failed is tried again after a while, for ever"),
-    _no_effect("log_request_metric", "`GET /metrics` always has them"),
-    _no_effect("metrics_aggregation", "`GET /metrics` always has them"),
-    _no_effect("required_memory_mb", _MEASURED),
-    _no_effect("reserved_memory_mb", _MEASURED),
-    _no_effect("gpu.minWorkers", _ONE_CPU),
-    _no_effect("gpu.maxWorkers", _ONE_CPU),
-    _no_effect("gpu.required_memory_mb", _ONE_CPU),
-    _no_effect("gpu.reserved_memory_mb", _ONE_CPU),
+    refused("option.pythonExecutable", "workers run in the Python of mmserve or of the model's environment"),
+    refused("option.async_mode", "a worker answers one batch at a time, more workers answer more", "", "false"),
+    refused("option.mpi_mode", _ONE_CPU, "", "false"),
+    refused("option.tensor_parallel_degree", _ONE_CPU, "", "1"),
+    refused("option.pipeline_parallel_degree", _ONE_CPU, "", "1"),
+    refused("option.rolling_batch", _LANGUAGE_MODELS, "", "disable"),
+    refused("option.enable_lora", _LANGUAGE_MODELS, "", "false"),
+    refused("option.model_id", "a model's files are in its archive, not on a hub"),
+    refused("translator", _JAVA),
+    refused("translatorFactory", _JAVA),
+    no_effect("application", _JAVA),
+    no_effect("batchifier", _JAVA),
+    no_effect("option.max_rolling_batch_size", _LANGUAGE_MODELS),
+    no_effect("option.enable_venv", "a model whose requirements are others has an environment of its own anyway"),
+    no_effect("option.parallel_loading", "workers start side by side anyway"),
+    no_effect("option.max_output_size", "`max_request_size` bounds answers as well"),
+    no_effect("option.trust_insecure_model_files", "`trust`, a setting of the server, says what may be loaded"),
+    no_effect("retry_threshold", "a model that has failed is tried again after a while, for ever"),
+    no_effect("log_request_metric", "`GET /metrics` always has them"),
+    no_effect("metrics_aggregation", "`GET /metrics` always has them"),
+    no_effect("required_memory_mb", _MEASURED),
+    no_effect("reserved_memory_mb", _MEASURED),
+    no_effect("gpu.minWorkers", _ONE_CPU),
+    no_effect("gpu.maxWorkers", _ONE_CPU),
+    no_effect("gpu.required_memory_mb", _ONE_CPU),
+    no_effect("gpu.reserved_memory_mb", _ONE_CPU),
 )
 BY_NAME = {key.name: key for key in TABLE}
 # Variables of the environment have no capitals to tell words apart by.
@@ -151,11 +112,7 @@ _BY_LETTERS = {name.replace("_", "").lower(): name for name in BY_NAME}
 
 def check(properties: Mapping[str, str]) -> None:
     """Raises RefusedKey for the first key that is refused, and SettingError for an `option.env` that cannot be read."""
-    for name, value in properties.items():
-        key = BY_NAME.get(name)
-        if key is not None and key.kind is Kind.REFUSED and not key.fine(value):
-            unless = f" (except {key.unless})" if key.unless else ""
-            raise RefusedKey(f"{name}={value} is refused: {key.meaning}{unless}".replace("`", ""))
+    key_table.check(BY_NAME, properties)
     if "://" in properties.get("option.entryPoint", ""):
         raise RefusedKey("option.entryPoint is refused: code is run from the model's own files, not from a URL")
     variables(properties)
@@ -163,8 +120,7 @@ def check(properties: Mapping[str, str]) -> None:
 
 def remarks(properties: Mapping[str, str]) -> list[str]:
     """What is said without effect, one line each."""
-    known = [BY_NAME[name] for name in properties if name in BY_NAME]
-    return [f"{key.name} has no effect: {key.meaning}".replace("`", "") for key in known if key.kind is Kind.NO_EFFECT]
+    return key_table.remarks(BY_NAME, properties)
 
 
 def unknown(properties: Mapping[str, str]) -> list[str]:
@@ -217,8 +173,5 @@ def markdown() -> str:
     lines = ["| key | meaning | default |", "|---|---|---|"]
     lines += [f"| `{key.name}` | {key.meaning} | {key.default} |" for key in TABLE if key.kind is Kind.HONOURED]
     lines += ["", "| key | | why |", "|---|---|---|"]
-    for key in TABLE:
-        if key.kind is not Kind.HONOURED:
-            unless = f", unless {key.unless}" if key.unless else ""
-            lines.append(f"| `{key.name}` | {key.kind.value}{unless} | {key.meaning} |")
+    lines += key_table.without_effect(TABLE)
     return "\n".join(lines)

@@ -12,8 +12,10 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmserve.models import keys
+from mmserve.models import keys, model_config
 from mmserve.models.archive import ArchiveError, UnpackLimits, name_of, unpack, valid_name
+from mmserve.models.key_table import RefusedKey
+from mmserve.models.model_config import ModelConfigError
 from mmserve.models.properties import FILE_NAME, PropertiesError, read
 from mmserve.models.settings import SettingError, model_settings
 from mmserve_worker.handlers import contracts
@@ -46,6 +48,7 @@ def check(archive: Path) -> Report:
 
 def _check_directory(directory: Path, report: Report) -> None:
     properties = _check_properties(directory, report)
+    _check_config(directory, report)
     code = _check_code(directory, properties, report)
     try:
         model = model_file(directory, properties)
@@ -77,9 +80,23 @@ def _check_properties(directory: Path, report: Report) -> dict[str, str]:
     try:
         keys.check(properties)
         model_settings(properties)
-    except (keys.RefusedKey, SettingError) as error:
+    except (RefusedKey, SettingError) as error:
         report.errors.append(f"{FILE_NAME}: {error}")
     return properties
+
+
+def _check_config(directory: Path, report: Report) -> None:
+    try:
+        config = model_config.read(directory)
+    except contracts.ManifestError:
+        # It is said with the code that it names.
+        return
+    except ModelConfigError as error:
+        report.errors.append(str(error))
+    except (RefusedKey, SettingError) as error:
+        report.errors.append(f"{model_config.FILE_NAME}: {error}")
+    else:
+        report.remarks += [f"{model_config.FILE_NAME}: {remark}" for remark in config.remarks]
 
 
 def _check_code(directory: Path, properties: dict[str, str], report: Report) -> bool:

@@ -37,6 +37,8 @@ class Content:
     codeless: bool = False
     # What it needs an environment of its own for.
     requirements: Requirements | None = None
+    # What its model-config.yaml says beside `settings`.
+    configured: ModelSettings = field(default_factory=ModelSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class Model:
         yield "registration", self.registered_with
         if self.content is not None:
             yield "serving.properties", self.content.settings
+            yield "model-config.yaml", self.content.configured
             if self.content.has_code:
                 # A batch is a contract with code of the model's own, which has to ask for it; scikit-learn's takes
                 # rows.

@@ -116,9 +116,9 @@ class ModelSettings:
 _NAMES = tuple(field.name for field in fields(ModelSettings))
 
 
-def model_settings(properties: Mapping[str, str]) -> ModelSettings:
-    """The settings in a serving.properties. The key for the device goes before the general one."""
-    said = _Said(properties, KEYS_OF_FILES)
+def model_settings(properties: Mapping[str, str], keys: Mapping[str, tuple[str, ...]] = KEYS_OF_FILES) -> ModelSettings:
+    """The settings in a model's file. The key for the device goes before the general one."""
+    said = _Said(properties, keys)
     # To DJL Serving a maximum of zero or less means "as many as is usual", and files in use say so.
     max_workers = said.whole("max_workers")
     if max_workers is not None and max_workers <= 0:

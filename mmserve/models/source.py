@@ -15,6 +15,8 @@ from mmserve_worker.handlers.files import is_model
 
 # What is loaded beside code and models.
 _OTHER_FILES = (properties.FILE_NAME, requirements.FILE_NAME, Path(contracts.MANIFEST).name)
+# What a manifest may name beside these. It alone makes no directory a model.
+_CONFIGURATIONS = (".yaml", ".yml")
 
 # Of each file that counts: its name, and what changes with it.
 Fingerprint = tuple[tuple[str | int, ...], ...]
@@ -117,7 +119,7 @@ def _stamps(directory: Path) -> Iterator[tuple[str | int, ...]]:
         if entry.name in contracts.CODE_DIRECTORIES and entry.is_dir():
             for name, *rest in _stamps(Path(entry.path)):
                 yield f"{entry.name}/{name}", *rest
-        elif is_loaded(entry):
+        elif is_loaded(entry) or entry.name.endswith(_CONFIGURATIONS):
             yield _stamp(entry.name, entry.stat())
 
 

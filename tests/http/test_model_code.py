@@ -67,6 +67,16 @@ class Service:
         return [[self.name, row["body"]] for row in data]
 """
 
+CONFIGURED = """
+class Service:
+    def initialize(self, context):
+        self.threshold = context.model_yaml_config["handler"]["threshold"]
+        self.batch_size = context.system_properties["batch_size"]
+
+    def handle(self, data, context):
+        return [[self.threshold, self.batch_size] for _ in data]
+"""
+
 
 def write(store: Path, name: str, **files: str) -> None:
     files = {"helper.py": HELPER.format(name=name), "utils.py": UTILS, **files}
@@ -82,6 +92,14 @@ def write_mar(store: Path, name: str) -> None:
         archive.writestr("utils.py", UTILS)
 
 
+def write_torchserve_mar(store: Path) -> None:
+    manifest = {"model": {"handler": "service.py", "configFile": "config.yaml"}}
+    with zipfile.ZipFile(store / "configured.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        archive.writestr("service.py", CONFIGURED)
+        archive.writestr("config.yaml", "minWorkers: 0\nmaxWorkers: 1\nbatchSize: 4\nhandler:\n  threshold: 0.25\n")
+
+
 @pytest.fixture(scope="module")
 def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     store = tmp_path_factory.mktemp("store")
@@ -91,6 +109,7 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
         write_mar(store, f"mar{place}")
         write(store, f"class{place}", **{"service.py": CLASS, "serving.properties": "option.handler=service.py\n"})
         write(store, f"mms{place}", **{"model.py": MMS})
+    write_torchserve_mar(store)
     return serve_module(model_store=store, preload=LIGHT)
 
 
@@ -120,3 +139,11 @@ def test_errors_are_one_line_each_and_the_traceback_stays_in_the_log(server: Ser
     assert_error(server.predict("class1", "bad"), 422, "PredictionException", "not today")
     assert "Traceback" not in response.text
     assert "Traceback" in server.log.read_text()
+
+
+def test_the_configuration_in_an_archive_of_torchserve_holds(server: Server) -> None:
+    assert server.predict("configured", [1]).json() == [0.25, 4]
+    described = server.describe("configured")
+    assert (described["maxWorkers"], described["batchSize"]) == (1, 4)
+    sources = described["settingsFrom"]
+    assert (sources["maxWorkers"], sources["batchSize"]) == ("model-config.yaml", "model-config.yaml")

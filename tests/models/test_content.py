@@ -10,6 +10,7 @@ from mmserve.errors import ModelFailed
 from mmserve.models.archive import ArchiveCache
 from mmserve.models.content import prepare
 from mmserve.models.model import Model
+from mmserve.models.settings import ModelSettings
 from mmserve.models.source import LocalSource
 from mmserve.models.trust import All, policy
 from tests.models import archives
@@ -36,3 +37,14 @@ def test_code_that_a_registration_names_is_trusted_no_more_than_what_a_file_name
     assert (content.options["option.handler"], content.has_code) == ("os:system", True)
     with pytest.raises(ModelFailed, match=r"option\.handler is refused: it names code"):
         prepare(Model("m", source, handler="os:system"), cache, policy("skops-only"), {})
+
+
+def test_a_batch_size_that_was_said_to_the_server_is_asked_for_of_the_models_code(tmp_path: Path) -> None:
+    cache = ArchiveCache(tmp_path / "cache")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "serving.properties").write_text("batch_size=2\n")
+    model = Model("m", LocalSource(tmp_path / "m"), registered_with=ModelSettings(batch_size=4))
+    assert prepare(model, cache, All(), {}).options["batch_size"] == "4"
+    model.scaled_to = ModelSettings(batch_size=8)
+    content = prepare(model, cache, All(), {})
+    assert (content.options["batch_size"], content.settings.batch_size) == ("8", 2)

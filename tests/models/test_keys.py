@@ -8,7 +8,7 @@ import pytest
 
 from mmserve.errors import StartError
 from mmserve.models import keys
-from mmserve.models.keys import RefusedKey
+from mmserve.models.key_table import RefusedKey
 from mmserve.models.settings import KEYS_OF_FILES, SettingError
 
 # Of DJL Serving: what it reads of a model's file.

@@ -83,6 +83,26 @@ def test_unknown_keys_are_remarked_with_what_may_be_meant(tmp_path: Path) -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("config", "errors", "remarks"),
+    [
+        ("useVenv: true", [], ["model-config.yaml: useVenv has no effect: a model whose requirements"]),
+        ("deviceType: gpu", ["model-config.yaml: deviceType=gpu is refused: a model runs on CPUs"], []),
+        ("batchSize: no", ["model-config.yaml: batchSize is 'false', expected a whole number"], []),
+        ("- x", ["config.yaml does not consist of keys and values"], []),
+    ],
+)
+def test_the_configuration_that_a_manifest_names_is_checked(
+    tmp_path: Path, config: str, errors: list[str], remarks: list[str]
+) -> None:
+    manifest = '{"model": {"handler": "service:handle", "configFile": "config.yaml"}}'
+    files: dict[str, bytes | str] = {"MAR-INF/MANIFEST.json": manifest, "service.py": "x = 1", "config.yaml": config}
+    report = check(archive_of(tmp_path, files))
+    for expected, found in (errors, report.errors), (remarks, [r for r in report.remarks if ".yaml" in r]):
+        assert len(found) == len(expected)
+        assert all(map(str.startswith, found, expected))
+
+
 def test_keys_without_effect_are_remarked(tmp_path: Path) -> None:
     report = check(archive_of(tmp_path, {"model.pkl": b"x", "serving.properties": "gpu.maxWorkers=1\n"}))
     assert report.remarks[0].startswith("serving.properties: gpu.maxWorkers has no effect: ")

@@ -24,6 +24,10 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "MAR-INF/MANIFEST.json"
+# Of the options: what an archive's configuration says, as JSON.
+MODEL_CONFIG = "option.model_yaml_config"
+# Of a manifest: more than any that an archiver writes.
+_MAX_MANIFEST_BYTES = 1 << 20
 INFERENCE_FILES = ("inference.py", "code/inference.py")
 # Of a model's directory, beside its top.
 CODE_DIRECTORIES = ("code", "MAR-INF")
@@ -88,9 +92,15 @@ def decide(directory: Path, options: Mapping[str, str]) -> Decision:
 def manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a model archive; empty where there is none."""
     try:
-        said = json.loads((directory / MANIFEST).read_bytes())
+        with (directory / MANIFEST).open("rb") as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{MANIFEST} has more than {_MAX_MANIFEST_BYTES} bytes")
+        said = json.loads(content)
     except FileNotFoundError:
         return {}
+    except ManifestError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{MANIFEST} is not JSON: {error}") from error
     if not isinstance(said, dict):

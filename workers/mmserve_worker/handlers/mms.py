@@ -35,7 +35,8 @@ def load(spec: ModelSpec) -> Handler:
     manifest = contracts.manifest(directory)
     _check_runtime(manifest)
     batch_size = int(spec.options["batch_size"]) if is_batch_size_said(spec.options) else 1
-    context = Context(spec.name, str(directory), manifest, batch_size)
+    config = json.loads(spec.options.get(contracts.MODEL_CONFIG, "{}"))
+    context = Context(spec.name, str(directory), manifest, batch_size, config)
     file, _, function = spec.options["option.handler"].partition(":")
     handle = _initialized(_module(directory, file), function, context)
     return MmsHandler(spec, handle, context)

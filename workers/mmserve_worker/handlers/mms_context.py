@@ -101,7 +101,9 @@ class Metrics:
 class Context:
     """One for as long as a model is loaded; what concerns requests is put in anew for every batch."""
 
-    def __init__(self, model_name: str, model_dir: str, manifest: dict[str, Any], batch_size: int) -> None:
+    def __init__(
+        self, model_name: str, model_dir: str, manifest: dict[str, Any], batch_size: int, config: dict[str, Any]
+    ) -> None:
         self.model_name = model_name
         self.manifest = manifest
         self.system_properties: dict[str, Any] = {
@@ -112,7 +114,7 @@ class Context:
             "server_version": _SERVER_VERSION,
             "limit_max_image_pixels": True,
         }
-        self.model_yaml_config: dict[str, Any] = {}
+        self.model_yaml_config = config
         self.metrics = Metrics(model_name)
         self.request_ids: dict[int, str] = {}
         self.request_processor: list[RequestProcessor] = []

@@ -37,7 +37,7 @@ def load(spec: ModelSpec) -> Handler:
         model_code.make_importable(directory / "code")
     sagemaker_shims.install()
     module = model_code.entry_module(directory, spec.options["option.entryPoint"])
-    return SageMakerHandler(spec, directory, _Functions(module, Context(spec.name, str(directory), {}, 1)))
+    return SageMakerHandler(spec, directory, _Functions(module, Context(spec.name, str(directory), {}, 1, {})))
 
 
 class _Functions:
