@@ -30,6 +30,7 @@ from mmserve.models.unpack import (
     unpack_version,
     version_of,
 )
+from mmserve.models.untar import MAX_HEADER
 
 __all__ = [
     "SUFFIXES",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".mar")
+
+# What compression may add to what cannot be compressed.
+_UNCOMPRESSED = 1.01
 
 # The name of a model becomes part of paths and URLs: the segments of a path, none of which can lead out of it.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})*")
@@ -110,6 +114,11 @@ class ArchiveCache:
             return None
         self.contents.add(target.name)
         return directory
+
+    @property
+    def largest(self) -> int:
+        """Bytes of an archive, however little it is compressed: larger ones unpack to more than the limits allow."""
+        return int(_UNCOMPRESSED * self._limits.max_bytes) + self._limits.max_files * MAX_HEADER
 
     def temporary_directory(self) -> AbstractContextManager[Path]:
         """Where an archive may lie until it is unpacked. It is gone afterwards, whatever happens."""

@@ -1,7 +1,7 @@
 """What lies in the cache of unpacked archives: how large it is, when it was used last, and what goes if it is too much.
 
 A content was used when its directory was last modified: that survives restarts, and servers that share a cache see it
-of each other. Everything here blocks, and is called in threads.
+of each other. Everything here but `has` blocks, and is called in threads.
 """
 
 from __future__ import annotations
@@ -77,6 +77,11 @@ class CachedContents:
         with self._lock:
             self._contents.setdefault(name, _Content()).asked_at = time.monotonic()
         self._note(name)
+
+    def has(self, name: str) -> bool:
+        """Whether it is there, as far as this server knows. Does not block."""
+        content = self._contents.get(name)
+        return content is not None and content.size is not None
 
     def add(self, name: str) -> None:
         """It is there, and may be new."""

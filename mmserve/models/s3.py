@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mmserve.backoff import Backoff
 from mmserve.errors import ModelFailed, StoreUnavailable
+from mmserve.models.destination import ArchiveError
 
 logger = logging.getLogger("mmserve.models")
 
@@ -69,6 +70,10 @@ class _Passing(Exception):
         self.reached = reached
 
 
+class _Missing(Exception):
+    """S3 has nothing there."""
+
+
 class S3:
     """`timeout` is what one object may take, in seconds."""
 
@@ -104,7 +109,7 @@ class S3:
 
         try:
             return self._ask(f"s3://{bucket}/{key}", ask, _ATTEMPTS if patient else 1)
-        except FileNotFoundError:
+        except _Missing:
             return None
 
     def list(self, bucket: str, prefix: str) -> dict[str, Stored]:
@@ -119,17 +124,26 @@ class S3:
 
         try:
             return self._ask(f"s3://{bucket}/{prefix}", ask, _ATTEMPTS, "s3:ListBucket on the bucket")
-        except FileNotFoundError as error:
+        except _Missing as error:
             raise StoreUnavailable(f"There is no bucket {bucket}: {error}") from error
 
-    def download(self, bucket: str, key: str, file: Path) -> Stored:
-        """What was there, all of it, is in the file."""
+    def download(self, bucket: str, key: str, file: Path, largest: int) -> Stored | None:
+        """What was there, all of it, is in the file; None where there is nothing any more.
+
+        Raises ArchiveError for more than `largest` bytes.
+        """
         url, digests = f"s3://{bucket}/{key}", list[str]()
 
         async def ask(client: Any) -> Stored:
             said = await client.get_object(Bucket=bucket, Key=key)
-            stored = Stored(said["ETag"].strip('"'), said["ContentLength"])
-            digest = await _save(said["Body"], file, stored, url)
+            body, stored = said["Body"], Stored(said["ETag"].strip('"'), said["ContentLength"])
+            try:
+                if stored.size > largest:
+                    raise ArchiveError(f"it has {stored.size} bytes, more than it may unpack to (max_unpacked_size)")
+                digest = await _save(body, file, stored, url)
+            finally:
+                # A connection that was not read to its end is not kept.
+                body.close()
             # Stores that encrypt may have ETags of another making: what came twice the same is what is there.
             if _MD5.fullmatch(stored.etag) and digest != stored.etag and digest not in digests:
                 digests.append(digest)
@@ -138,8 +152,8 @@ class S3:
 
         try:
             return self._ask(url, ask, _ATTEMPTS)
-        except FileNotFoundError as error:
-            raise ModelFailed("NoSuchKey", f"There is no object {url} any more.", status=404) from error
+        except _Missing:
+            return None
 
     def _ask(
         self,
@@ -148,7 +162,7 @@ class S3:
         attempts: int,
         permission: str = "s3:GetObject for it, and s3:ListBucket to be told of a key that is missing",
     ) -> _T:
-        """Raises FileNotFoundError, ModelFailed where it is refused, and StoreUnavailable."""
+        """Raises _Missing, ModelFailed where it is refused, and StoreUnavailable."""
         deadline = time.monotonic() + self._timeout
         if self.is_away:
             raise StoreUnavailable(f"{url}: S3 does not answer.")
@@ -171,7 +185,7 @@ class S3:
         async def work() -> _T:
             try:
                 return await ask(await files.set_session())
-            except _Passing:
+            except (_Passing, ArchiveError):
                 raise
             except Exception as error:  # s3fs, botocore and aiohttp have a hierarchy of errors each
                 raise _translated(error, url, permission) from error
@@ -263,7 +277,7 @@ def _translated(error: Exception, url: str, permission: str) -> Exception:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if status == 404:
-            return FileNotFoundError(f"{url}: {code}")
+            return _Missing(f"{url}: {code}")
         if status >= 500 or status in _PASSING:
             return _Passing(f"{url}: S3 answers {status} {code}", reached=True)
         if status == 403:

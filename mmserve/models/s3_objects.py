@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from mmserve.errors import BadRequest, ModelFailed, StoreUnavailable
 from mmserve.models.archive import ArchiveCache, without_suffix
-from mmserve.models.cached import disk_full_named
+from mmserve.models.cached import CachedContents, disk_full_named
 from mmserve.models.s3 import S3, Stored
 from mmserve.models.s3_records import CachedObject, CachedObjects
 from mmserve.models.source import Fetched, Fingerprint
+from mmserve.models.unpack import content_name
 
 SCHEME = "s3://"
 # What was seen is believed for so many intervals between two looks: one look may be late.
@@ -52,8 +53,8 @@ class S3Source:
     def changes_at_once(self) -> bool:
         return True
 
-    def is_near(self) -> bool:
-        return self.objects.is_near(self)
+    def is_near(self, contents: CachedContents) -> bool:
+        return self.objects.is_near(self, contents)
 
     def exists(self) -> bool:
         return without_suffix(self.key) is not None and self.objects.look(self) is not None
@@ -90,9 +91,12 @@ class Objects:
         seen = self._seen.get(source.url)
         return None if seen is None else seen.stored
 
-    def is_near(self, source: S3Source) -> bool:
+    def is_near(self, source: S3Source, contents: CachedContents) -> bool:
+        """It lies on the disk, and S3 need not be asked whether there is a newer one, or cannot be."""
         cached, seen = self._cached.known(source.url), self._seen.get(source.url)
-        return cached is not None and (self.s3.is_away or (seen is not None and seen.stored.etag == cached.etag))
+        if cached is None or not contents.has(content_name(cached.digest)):
+            return False
+        return self.s3.is_away or (seen is not None and seen.stored.etag == cached.etag and self._is_believed(seen))
 
     def is_cached(self, source: S3Source) -> bool:
         return self._cached.get(source.url) is not None
@@ -104,11 +108,7 @@ class Objects:
         """What S3 says now. Raises ServingError."""
         now = time.monotonic()
         stored = self.s3.head(source.bucket, source.key, patient=patient)
-        with self._lock:
-            if stored is None:
-                self._seen.pop(source.url, None)
-            else:
-                self._seen[source.url] = _Seen(stored, now)
+        self._note(source, stored, now)
         return stored
 
     def list(self, bucket: str, prefix: str) -> Mapping[str, Stored]:
@@ -123,6 +123,9 @@ class Objects:
                 if each.at > now or not url.startswith(below):
                     seen[url] = each
             self._seen = seen
+        for cached in self._cached.all(but=seen):
+            if cached.url.startswith(below) and cached.url not in self._seen:
+                self._cached.remove(cached.url)
         return found
 
     def fetch(self, source: S3Source, archives: ArchiveCache) -> Fetched:
@@ -138,17 +141,18 @@ class Objects:
             file = temporary / "archive"
             now = time.monotonic()
             with disk_full_named(temporary.parent):
-                stored = self.s3.download(source.bucket, source.key, file)
+                stored = self.s3.download(source.bucket, source.key, file, archives.largest)
+            self._note(source, stored, now)
+            if stored is None:
+                raise _gone(source)
             directory, digest = archives.unpacked(file)
-        with self._lock:
-            self._seen[source.url] = _Seen(stored, now)
         self._cached.put(CachedObject(source.url, stored.etag, stored.size, digest))
         return Fetched(directory, _fingerprint(source, stored), digest)
 
     def _current(self, source: S3Source, cached: CachedObject | None) -> Stored | None:
         """What is to be served; None where that is not known, and what is cached has to do."""
         seen = self._seen.get(source.url)
-        if seen is not None and (time.monotonic() < seen.at + self._believed or cached is None):
+        if seen is not None and (self._is_believed(seen) or cached is None):
             return seen.stored
         try:
             stored = self.look(source, patient=cached is None)
@@ -157,8 +161,25 @@ class Objects:
                 raise
             return None
         if stored is None:
-            raise ModelFailed("NoSuchKey", f"There is no object {source.url}.", status=404)
+            raise _gone(source)
         return stored
+
+    def _is_believed(self, seen: _Seen) -> bool:
+        return time.monotonic() < seen.at + self._believed
+
+    def _note(self, source: S3Source, stored: Stored | None, asked_at: float) -> None:
+        """What S3 has said. What is gone is not cached any more either: else it would be back when S3 is away."""
+        with self._lock:
+            if stored is None:
+                self._seen.pop(source.url, None)
+            else:
+                self._seen[source.url] = _Seen(stored, asked_at)
+        if stored is None:
+            self._cached.remove(source.url)
+
+
+def _gone(source: S3Source) -> ModelFailed:
+    return ModelFailed("NoSuchKey", f"There is no object {source.url}.", status=404)
 
 
 def _fingerprint(source: S3Source, stored: Stored) -> Fingerprint:

@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -61,9 +61,11 @@ class CachedObjects:
             return None
         return self._known.setdefault(url, found)
 
-    def all(self) -> Iterator[CachedObject]:
+    def all(self, but: Iterable[str] = ()) -> Iterator[CachedObject]:
+        """Those of all urls `but` these, whose files are not read."""
+        others = {self._file(url).name for url in but}
         try:
-            names = [name for name in os.listdir(self._directory) if name.endswith(_SUFFIX)]
+            names = [name for name in os.listdir(self._directory) if name.endswith(_SUFFIX) and name not in others]
         except OSError:
             return
         for name in names:
@@ -84,6 +86,17 @@ class CachedObjects:
             logger.warning("what is cached of %s is not remembered: %s", cached.url, error)
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+    def remove(self, url: str) -> None:
+        """There is no such object any more."""
+        with self._lock:
+            self._known.pop(url, None)
+        try:
+            self._file(url).unlink()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("what was cached of %s is not forgotten: %s", url, error)
 
     def _remove_leftovers(self) -> None:
         """What was being written when a server was killed. Of another server's, the object is got once more."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from mmserve.models import properties, requirements
 from mmserve.models.archive import ArchiveCache, name_of
+from mmserve.models.cached import CachedContents
 from mmserve_worker.handlers import contracts
 from mmserve_worker.handlers.files import is_model
 
@@ -46,8 +47,8 @@ class Source(Protocol):
     def changes_at_once(self) -> bool:
         """What has changed is complete: it cannot be seen while it is being written."""
 
-    def is_near(self) -> bool:
-        """Nothing but this host is needed to fetch it, as far as is known."""
+    def is_near(self, contents: CachedContents) -> bool:
+        """Nothing but this host is needed to fetch it, as far as is known. `contents` are what lies in the cache."""
 
     def exists(self) -> bool:
         """Whether there is anything that could be a model."""
@@ -81,7 +82,7 @@ class LocalSource:
     def changes_at_once(self) -> bool:
         return False
 
-    def is_near(self) -> bool:
+    def is_near(self, contents: CachedContents) -> bool:
         return True
 
     def exists(self) -> bool:

@@ -73,8 +73,12 @@ def digest_of(file: BufferedReader) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_name(digest: str) -> str:
+    return digest[:NAME_LENGTH]
+
+
 def directory_for(cache: Path, digest: str) -> Path:
-    return cache / digest[:NAME_LENGTH]
+    return cache / content_name(digest)
 
 
 @contextmanager

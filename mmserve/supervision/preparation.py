@@ -102,7 +102,7 @@ class Preparation:
                 continue
 
     async def _prepared(self, model: Model) -> Content:
-        threads = self._threads if model.source.is_near() else self._fetching
+        threads = self._threads if model.source.is_near(self._contents) else self._fetching
         return await asyncio.get_running_loop().run_in_executor(threads, self._prepare, model)
 
     async def _keep_to_bound(self) -> None:

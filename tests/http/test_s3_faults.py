@@ -103,6 +103,24 @@ def test_what_is_cached_is_served_while_s3_is_away_and_after_a_restart(serve: Ca
     wait_until(lambda: ask(again, "kept").text == "newer", "the newer object")
 
 
+def test_what_was_deleted_is_not_back_while_s3_is_away(serve: Callable[..., Server], s3: S3) -> None:
+    put(s3, "withdrawn", "ja")
+    server = serve_s3(serve, s3, s3_check_interval=_OFTEN)
+    assert ask(server, "withdrawn").text == "ja"
+    s3.delete(key("withdrawn"))
+    wait_until(lambda: ask(server, "withdrawn").status_code == 404, "its end")
+    with s3.away():
+        assert ask(server, "withdrawn").json()["type"] == "StoreUnavailableException"
+
+
+def test_an_object_that_is_too_large_is_not_downloaded(serve: Callable[..., Server], s3: S3) -> None:
+    s3.put(key("huge"), b"x" * 100_000)
+    server = serve_s3(serve, s3, max_unpacked_size=1, max_unpacked_files=1)
+    answer = ask(server, "huge")
+    assert (answer.status_code, answer.json()["type"]) == (424, "ArchiveError"), answer.text
+    assert "max_unpacked_size" in answer.json()["message"]
+
+
 def test_a_server_is_ready_before_s3_has_been_listed(serve: Callable[..., Server], s3: S3) -> None:
     put(s3, "early", "ja")
     with s3.fault("GET", "", delay=600.0):
