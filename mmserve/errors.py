@@ -109,6 +109,16 @@ class DiskFull(ServingError):
         super().__init__(f"The disk of cache_dir is full: {directory}. Free some of it, or use another for cache_dir.")
 
 
+class CacheUnwritable(ServingError):
+    """Nothing can be written to where models' content is kept: a file system that is mounted read-only, say."""
+
+    status = 507
+    error_type = "CacheUnwritableException"
+
+    def __init__(self, directory: str, reason: str) -> None:
+        super().__init__(f"The cache_dir {directory} cannot be written to: {reason}. Mend that, or use another.")
+
+
 class StoreUnavailable(ServingError):
     """The model store is far away, and does not answer; what is wanted of it is not on this host."""
 

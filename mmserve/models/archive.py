@@ -6,6 +6,7 @@ directory. Everything here blocks, and is called in threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -94,6 +95,9 @@ class ArchiveCache:
         self._under_way: dict[str, Future[Path]] = {}
         self._lock = threading.Lock()  # Never held while a file is read.
         cache.mkdir(parents=True, exist_ok=True)
+        # Not by writing to it: from a disk that is full, what is there can be served.
+        if not os.access(cache, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "it cannot be written to", str(cache))
         remove_leftovers(cache)
         self.contents = CachedContents(cache, size)
 

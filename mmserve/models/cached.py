@@ -99,6 +99,8 @@ class CachedContents:
         What was asked for `since` then (monotonic) may not be there yet.
         """
         found: dict[str, float] = {}
+        # All of it may have been removed; what is unpacked next makes it anew.
+        self._cache.mkdir(parents=True, exist_ok=True)
         with os.scandir(self._cache) as entries:
             for entry in entries:
                 if _NAME.fullmatch(entry.name):

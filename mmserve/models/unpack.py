@@ -6,6 +6,7 @@ away. What the files in an archive mean is not known here.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
@@ -23,6 +24,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
+from mmserve.errors import CacheUnwritable
 from mmserve.models.destination import ArchiveError, Destination, UnpackLimits
 from mmserve.models.untar import untar
 from mmserve.models.unzip import unzip
@@ -171,12 +173,22 @@ def temporary_directory(cache: Path) -> Iterator[Path]:
     directory = _temporary_name(cache)
     _being_unpacked.add(directory.name)
     try:
-        directory.mkdir(mode=0o700)
+        _make(directory)
         yield directory
     finally:
         if directory.exists():
             shutil.rmtree(directory)
         _being_unpacked.discard(directory.name)
+
+
+def _make(directory: Path) -> None:
+    """In a cache that somebody may have removed as a whole, to be rid of what is old."""
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+            raise CacheUnwritable(str(directory.parent), str(error.strerror)) from error
+        raise
 
 
 def _temporary_name(cache: Path) -> Path:

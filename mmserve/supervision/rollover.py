@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mmserve.backoff import Backoff
-from mmserve.errors import DiskFull, ModelFailed, ServingError, StoreUnavailable
+from mmserve.errors import CacheUnwritable, DiskFull, ModelFailed, ServingError, StoreUnavailable
 from mmserve.models.model import Content
 from mmserve.models.source import Fingerprint
 from mmserve.observability.events import EventLog
@@ -220,7 +220,7 @@ class Rollover:
     async def _replace(self, pool: Pool, old: Content, seen: Fingerprint) -> None:
         try:
             new = await self._lifecycle.prepare(pool.model)
-        except (StoreUnavailable, DiskFull) as error:
+        except (StoreUnavailable, DiskFull, CacheUnwritable) as error:
             self._postpone(pool, seen, str(error))
             return
         except ServingError as error:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,6 +120,16 @@ def test_what_was_removed_from_the_cache_is_unpacked_again(tmp_path: Path, cache
     directory.rename(tmp_path / "taken")
     assert known.unpacked(archive).directory == directory
     assert directory.is_dir()
+
+
+def test_a_cache_that_was_removed_as_a_whole_is_made_anew(tmp_path: Path, cache: Path) -> None:
+    archive = archives.write_tar(tmp_path / "m.tar", archives.regular("model.joblib"))
+    known = ArchiveCache(cache, LIMITS)
+    known.unpacked(archive)
+    cache.rename(tmp_path / "taken")
+    known.contents.look(time.monotonic())
+    cache.rmdir()
+    assert (known.unpacked(archive).directory / "model.joblib").is_file()
 
 
 def test_threads_that_ask_for_the_same_archive_unpack_it_once(

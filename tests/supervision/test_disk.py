@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import mmserve.server
+from mmserve.config import Settings
+from mmserve.errors import StartError
 from tests import models_for_tests as models
 from tests.servers import LIGHT, Server, wait_until
 from tests.supervision.coded import ask, code, events, put, reasons
@@ -133,3 +136,20 @@ def test_on_a_disk_that_is_full_of_what_runs_the_next_is_told_so(
     assert str(small_disk) in refused.json()["message"]
     assert len(list(small_disk.iterdir())) == 2
     assert [ask(server, name).text.strip() for name in names[:2]] == names[:2]
+
+
+def test_a_cache_that_may_be_written_to_no_longer_is_what_is_blamed(
+    serve: Callable[..., Server], store: Path, small_disk: Path
+) -> None:
+    for name in ("before", "after"):
+        put_large(store / f"{name}.tar.gz")
+    server = serve(model_store=store, preload=LIGHT, cache_dir=small_disk)
+    assert ask(server, "before").text.strip() == "before"
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    refused = ask(server, "after")
+    assert refused.status_code == 507
+    assert f"cache_dir {small_disk} cannot be written to: Read-only file system" in refused.json()["message"]
+    assert ask(server, "before").text.strip() == "before"
+    assert server.stop() == 0
+    with pytest.raises(StartError, match=f"cache_dir {small_disk}: it cannot be written to"):
+        mmserve.server.Server(Settings(cache_dir=str(small_disk)))
