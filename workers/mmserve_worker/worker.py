@@ -36,6 +36,7 @@ _LONGEST = 4096
 def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
     """The life of a worker process, entered right after the fork."""
     code = 1
+    pid = os.getpid()
     try:
         process.die_with_parent(front)
         # A session of its own, so that what it starts can be ended with it.
@@ -46,13 +47,18 @@ def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
         process.set_title("mmserve: worker")
         gc.enable()
         _reseed()
-        Worker(Channel(files, worker_side=True)).run()
+        # A model may close what it is written to.
+        logging.raiseExceptions = False
+        channel = Channel(files, worker_side=True)
+        # A fork that a model's code lets come back would answer in its worker's place.
+        os.register_at_fork(after_in_child=channel.close)
+        Worker(channel).run()
         code = 0
     except SystemExit:
         logger.error("the model's code ended its worker with sys.exit()")
     except BaseException:
         # The last stop before the process ends: whatever it was belongs into the log.
-        logger.exception("the worker ends")
+        logger.exception("the worker ends" if os.getpid() == pid else "a fork of the worker ends")
     finally:
         # A model may have closed them or put something else in their place.
         with contextlib.suppress(Exception):
@@ -156,10 +162,13 @@ class Worker:
         for index, reply in enumerate(replies):
             if reply.stream is None:
                 parts.append(_part(reply))
+            elif not self._fitting([head := _part(reply)]):
+                _finish(reply.stream.close)
+                parts.append(_too_large(head))
             else:
                 self._send(frame, parts, seconds)
                 parts = []
-                seconds = StreamSender(self._channel, frame, index).send(_part(reply), reply.stream, seconds)
+                seconds = StreamSender(self._channel, frame, index).send(head, reply.stream, seconds)
         self._send(frame, parts, seconds)
         for reply in replies:
             if reply.finished is not None:
@@ -239,6 +248,6 @@ def _too_late() -> Reply:
 
 
 def _too_large(part: batch.Part) -> batch.Part:
-    size = batch.body_length(part.body)
-    message = f"the model's answer has {size} bytes, which is more than max_request_size allows"
+    size, beside = batch.body_length(part.body), len(part.meta)
+    message = f"the model's answer has {size} bytes and headers of {beside}, which max_request_size does not allow"
     return _part(CallError(424, "ResponseTooLargeException", message).reply())

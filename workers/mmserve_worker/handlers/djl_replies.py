@@ -63,7 +63,8 @@ def _body(contents: dict[str | None, Any]) -> bytes:
     """The entry called `data`, else the first."""
     if not contents:
         return b""
-    return bytes(contents.get("data", next(iter(contents.values()))))
+    # By way of a view: of a number, bytes() would make as many zeros.
+    return bytes(memoryview(contents.get("data", next(iter(contents.values())))))
 
 
 def _first_of_each(content: Any) -> dict[str | None, Any]:
