@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmserve.errors import StartError
+from mmserve_worker.handlers.files import XGBOOST_MODEL
 
 SKOPS_ONLY = "skops-only"
 _LIST_PREFIX = "sha256:"
@@ -22,7 +23,20 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _MAX_BYTES = 1 << 25
 
 # What loading may run: pickles and what is made of them, Python in each form, native code. By the end of the name.
-_PICKLES = (".joblib", ".jl", ".pkl", ".pickle", ".cloudpkl", ".cloudpickle", ".dill", ".xgb", ".bst", ".pt", ".pth")
+_PICKLES = (
+    ".joblib",
+    ".jl",
+    ".pkl",
+    ".pickle",
+    ".cloudpkl",
+    ".cloudpickle",
+    ".dill",
+    ".xgb",
+    ".bst",
+    ".pt",
+    ".pth",
+    XGBOOST_MODEL,
+)
 _CODE = (*_PICKLES, ".mar", ".py", ".pyc", ".pyd", ".pyx", ".so", ".whl", ".egg")
 _NAMES = {"requirements.txt": "it installs packages", "MAR-INF": "its handler is code"}
 # Of serving.properties: what runs code, what makes a library load some, and what declares types to be harmless.

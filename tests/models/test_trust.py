@@ -42,6 +42,7 @@ def test_without_a_policy_everything_is_trusted(tmp_path: Path) -> None:
         "deep/er/helper.cpython-311-x86_64-linux-gnu.so",
         "requirements.txt",
         "MAR-INF/MANIFEST.json",
+        "xgboost-model",
     ],
 )
 def test_no_file_that_may_run_code_is_permitted(tmp_path: Path, name: str) -> None:

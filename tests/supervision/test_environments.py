@@ -73,6 +73,14 @@ def test_an_environment_has_the_servers_scikit_learn_unless_it_asks_for_another(
     assert offline.describe("plain")["environment"] is not None
 
 
+def test_a_library_that_its_environment_lacks_is_to_be_added_to_the_models_requirements(offline: Server) -> None:
+    directory = write_needy(store_of(offline) / "lacking", "tiny==1.0")
+    (directory / "model.py").unlink()
+    (directory / "model.onnx").touch()
+    message = "model.onnx needs onnxruntime, which is not installed: add onnxruntime to the model's requirements.txt"
+    assert_error(ask(offline, "lacking"), 424, "LoadError", message)
+
+
 def test_requirements_that_cannot_be_met_are_the_models_failure_with_what_uv_says(offline: Server) -> None:
     write_needy(store_of(offline) / "three", "tiny==3.0")
     write_needy(store_of(offline) / "also-three", "tiny==3.0")

@@ -111,7 +111,7 @@ def test_what_cannot_be_served_does_not_load(coded: Coded, files: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"model": []}', '{"model": {"handler": 3}}', " " * (1 << 20) + "{}"], ids=range(5)
+    "text", ["{", "[]", '{"model": []}', '{"model": {"handler": 3}}', "{}" + " " * (1 << 20)], ids=range(5)
 )
 def test_a_manifest_that_is_none_is_refused(coded: Coded, text: str) -> None:
     with pytest.raises(ManifestError, match=r"^MAR-INF"):

@@ -32,6 +32,9 @@ def directory_of(place: Path, files: dict[str, str]) -> Path:
         ({"forest.txt": LIGHTGBM.replace("\n", "\r\n"), "README.txt": "trees\n", "notes.txt": ""}, "forest.txt"),
         ({"model.json": '{"name": "churn"}', "churn.pkl": "x"}, "churn.pkl"),
         ({"model.txt": LIGHTGBM, "model.json": XGBOOST, "model.onnx": "x", "model.joblib": "x"}, "model.joblib"),
+        ({"xgboost-model": "x", "encoder.pkl": "x"}, "xgboost-model"),
+        ({"xgboost-model": "x", "model.pkl": "x", "xgboost-model.log": "x"}, "model.pkl"),
+        ({"export/xgboost-model": "x", "config.json": "{}"}, "export/xgboost-model"),
         ({"config.json": "{}", "export/net.onnx": "x"}, "export/net.onnx"),
     ],
 )
@@ -86,3 +89,10 @@ def test_a_missing_library_is_named_with_what_to_install(
     with pytest.raises(LoadError) as raised:
         handlers.load(ModelSpec("the-model", str(tmp_path)))
     assert str(raised.value) == f"{file} needs {package}, which is not installed: pip install 'mmserve[{extra}]'"
+    monkeypatch.setitem(sys.modules, "mmserve", None)
+    with pytest.raises(LoadError) as raised:
+        handlers.load(ModelSpec("the-model", str(tmp_path)))
+    assert (
+        str(raised.value)
+        == f"{file} needs {package}, which is not installed: add {package} to the model's requirements.txt"
+    )

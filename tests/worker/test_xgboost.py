@@ -47,6 +47,15 @@ def test_a_classifier_s_file_predicts_classes(tmp_path: Path, name: str) -> None
     np.testing.assert_allclose(answered(handler, ROWS, method="predict_proba"), model.predict_proba(X[:5]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("written", ["json", "ubj", "pickle"])
+def test_the_file_of_sagemakers_container_is_read_by_what_is_in_it(tmp_path: Path, written: str) -> None:
+    model = booster("binary:logistic")
+    content = pickle.dumps(model) if written == "pickle" else bytes(model.save_raw(written))
+    (tmp_path / "xgboost-model").write_bytes(content)
+    assert answered(load(tmp_path), ROWS) == pytest.approx(model.predict(xgboost.DMatrix(X[:5])).tolist())
+    assert len(answered(load(tmp_path, model_format="xgb"), ROWS)) == 5
+
+
 def test_a_regressor_s_file_stops_at_the_best_iteration(tmp_path: Path) -> None:
     model = xgboost.XGBRegressor(n_estimators=50, early_stopping_rounds=2, learning_rate=1.0, n_jobs=1)
     model.fit(X[:60], X[:60, 0], eval_set=[(X[60:], X[60:, 1])], verbose=False)

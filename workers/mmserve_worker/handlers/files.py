@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+# What SageMaker's container for XGBoost calls its model, which is of any of XGBoost's formats or a pickle.
+XGBOOST_MODEL = "xgboost-model"
 # In the order of preference, where one directory holds `model.joblib` and `model.pkl`.
 MODEL_SUFFIXES = (
     ".joblib",
@@ -24,6 +26,7 @@ MODEL_SUFFIXES = (
     ".ubj",
     ".xgb",
     ".bst",
+    XGBOOST_MODEL,
     ".json",
     ".txt",
 )
@@ -36,7 +39,7 @@ _FORMATS = {
     "onnx": (".onnx",),
     "json": (".json",),
     "ubj": (".ubj",),
-    "xgb": (".xgb", ".bst"),
+    "xgb": (".xgb", ".bst", XGBOOST_MODEL),
     "txt": (".txt",),
 }
 # Most files with these endings are something else, config.json and requirements.txt for instance: what XGBoost and
@@ -64,9 +67,9 @@ def model_file(directory: Path, options: Mapping[str, str] | None = None) -> Pat
     found = _model_files(directory, os.listdir(directory), suffixes) or _model_files_below(directory, suffixes)
     if len(found) == 1:
         return found[0]
-    named = [path for path in found if path.stem == stem]
+    named = [path for path in found if path.stem == stem or path.name == XGBOOST_MODEL]
     if named and len({path.parent for path in named}) == 1:
-        return min(named, key=lambda path: suffixes.index(path.suffix))
+        return min(named, key=lambda path: suffixes.index(kind(path)))
     example = f"{stem}{suffixes[0]}"
     if not found:
         raise LookupError(f"no model file: expected {example}, or one file ending in one of {', '.join(suffixes)}")
@@ -75,9 +78,14 @@ def model_file(directory: Path, options: Mapping[str, str] | None = None) -> Pat
     raise LookupError(f"{len(found)} model files ({names}{more}): name the one to load {example}")
 
 
+def kind(file: Path) -> str:
+    """Its ending, or its name where that alone says what it is."""
+    return XGBOOST_MODEL if file.name == XGBOOST_MODEL else file.suffix
+
+
 def is_model(file: Path, suffixes: Iterable[str] = MODEL_SUFFIXES) -> bool:
     """Hidden files are no models: macOS puts a `._model.joblib` of attributes beside every `model.joblib`."""
-    if file.suffix not in suffixes or file.name.startswith(".") or not file.is_file():
+    if kind(file) not in suffixes or file.name.startswith(".") or not file.is_file():
         return False
     return file.suffix not in _BEGINNINGS or _begins_as_a_model(file)
 

@@ -7,12 +7,17 @@ callers see of it. The library may be missing; the error then says what to insta
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmserve_worker.handlers import files
 from mmserve_worker.handlers.errors import LoadError
 from mmserve_worker.handlers.served import Served
+
+# What every pickle since protocol 2 begins with, and no file in a library's own format.
+PICKLE = b"\x80"
 
 _HERE = "mmserve_worker.handlers"
 # Pickles, joblib's and skops' files are read by model_files itself.
@@ -21,6 +26,7 @@ _BY_SUFFIX = {
     ".ubj": "xgboost",
     ".xgb": "xgboost",
     ".bst": "xgboost",
+    files.XGBOOST_MODEL: "xgboost",
     ".txt": "lightgbm",
     ".onnx": "onnx",
 }
@@ -31,11 +37,14 @@ _EXTRAS = {"xgboost": "xgboost", "lightgbm": "lightgbm", "onnxruntime": "onnx", 
 
 
 def has_own_format(file: Path) -> bool:
+    if file.name == files.XGBOOST_MODEL:
+        with file.open("rb") as opened:
+            return opened.read(1) != PICKLE
     return file.suffix in _BY_SUFFIX
 
 
 def read(file: Path, options: Mapping[str, str]) -> Any:
-    return importlib.import_module(f"{_HERE}.{_BY_SUFFIX[file.suffix]}").read(file, options)
+    return importlib.import_module(f"{_HERE}.{_BY_SUFFIX[files.kind(file)]}").read(file, options)
 
 
 def served(model: Any, options: Mapping[str, str]) -> Served:
@@ -47,5 +56,10 @@ def served(model: Any, options: Mapping[str, str]) -> Served:
 def missing(file: Path, error: ModuleNotFoundError) -> LoadError:
     """What the owner of a model is told whose file needs a module that is not installed."""
     package = (error.name or "").partition(".")[0]
-    hint = f": pip install 'mmserve[{_EXTRAS[package]}]'" if package in _EXTRAS else ""
+    hint = ""
+    if package in _EXTRAS and importlib.util.find_spec("mmserve") is None:
+        # An environment of the model's own has no more of mmserve than what runs in workers.
+        hint = f": add {package} to the model's requirements.txt"
+    elif package in _EXTRAS:
+        hint = f": pip install 'mmserve[{_EXTRAS[package]}]'"
     return LoadError(f"{file.name} needs {package or error}, which is not installed{hint}")

@@ -18,9 +18,6 @@ logger = logging.getLogger("mmserve.model")
 # of kernel work and at least a page, and a forest has hundreds of arrays.
 MAP_FROM_BYTES = 16 * 1024 * 1024
 
-# A pickle since protocol 2 begins so; any compression begins otherwise, and cannot be mapped.
-_UNCOMPRESSED = b"\x80"
-
 
 def load(file: Path, name: str, options: Mapping[str, str]) -> Any:
     with warnings.catch_warnings(record=True) as caught:
@@ -60,7 +57,8 @@ def _load_pickle(file: Path) -> Any:
 
 def _can_be_mapped(file: Path) -> bool:
     with file.open("rb") as opened:
-        return file.stat().st_size >= MAP_FROM_BYTES and opened.read(1) == _UNCOMPRESSED
+        # Any compression begins otherwise, and cannot be mapped.
+        return file.stat().st_size >= MAP_FROM_BYTES and opened.read(1) == libraries.PICKLE
 
 
 def _load_skops(file: Path, options: Mapping[str, str]) -> Any:
