@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from mmserve.backoff import Backoff
 from mmserve.errors import CacheUnwritable, DiskFull, ModelFailed, ServingError, StoreUnavailable
@@ -25,7 +26,7 @@ from mmserve.observability.events import EventLog
 from mmserve.supervision.lifecycle import Lifecycle
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.room import Room
-from mmserve.supervision.worker import Worker, WorkerState
+from mmserve.supervision.worker import Worker
 
 logger = logging.getLogger("mmserve.supervision")
 
@@ -77,6 +78,9 @@ class Rollover:
         # Why the newer files that were tried last do not serve.
         self._reasons: dict[Pool, str] = {}
         self._due = asyncio.Event()
+        # Held by who decides about a model's newer files. A second trial would make the first one look like a worker
+        # of the model's, whose requests are told if it does not load.
+        self._turns: WeakKeyDictionary[Pool, asyncio.Lock] = WeakKeyDictionary()
 
     def hurry(self) -> None:
         """Something has changed: it is looked at once."""
@@ -87,6 +91,10 @@ class Rollover:
 
         They are taken as they are, also those that have failed before. Raises ServingError with what is wrong.
         """
+        async with self._turn(pool):
+            return await self._refresh(pool)
+
+    async def _refresh(self, pool: Pool) -> bool:
         while pool.candidate is not None and not pool.retired:
             await pool.changed.wait()
         for noted in (self._seen, self._rejected, self._postponed, self._reasons):
@@ -193,7 +201,7 @@ class Rollover:
         if candidate is None and not outdated:
             del self._under_way[pool]
             return False
-        if any(worker.is_trial or _is_next(worker) for worker in pool.workers):
+        if any(worker.is_trial or worker.is_next for worker in pool.workers):
             return False
         if candidate is None and pool.failures.blocks(now):
             return False
@@ -209,13 +217,14 @@ class Rollover:
             content = pool.model.content
             if not now or content is None or now in (content.fingerprint, self._rejected.get(pool)):
                 self._seen.pop(pool, None)
-            elif self._is_postponed(pool, now):
+            elif self._is_postponed(pool, now) or self._turn(pool).locked():
                 continue
             elif self._seen.get(pool) != now and not pool.model.source.changes_at_once:
                 self._seen[pool] = now
             else:
                 self._seen.pop(pool, None)
-                await self._replace(pool, content, now)
+                async with self._turn(pool):
+                    await self._replace(pool, content, now)
 
     async def _replace(self, pool: Pool, old: Content, seen: Fingerprint) -> None:
         try:
@@ -226,7 +235,7 @@ class Rollover:
         except ServingError as error:
             self._reject(pool, seen, str(error))
             return
-        if pool.model.content is not old or pool.retired or not pool.ready:
+        if pool.model.content is not old or pool.candidate is not None or pool.retired or not pool.ready:
             # It has come up anew meanwhile, with what the source says, or will.
             return
         if new.version == old.version:
@@ -255,7 +264,7 @@ class Rollover:
         refused = self._under_way[pool] = self._under_way[pool] + 1
         if refused == _TELL:
             logger.warning("model %s: its newer files wait. %s", pool.model.name, self._room.shortage_of(pool))
-        if pool.ready < 2 or any(map(_is_going, pool.workers)):
+        if pool.ready < 2 or any(worker.is_going for worker in pool.workers):
             return
         if outdated:
             self._lifecycle.retire(outdated[0], "new_version")
@@ -281,15 +290,9 @@ class Rollover:
         reason = f"{reason.rstrip('.')}. It is tried again in {seconds:.0f} s."
         self._log.add("replacement_failed", pool.model.name, reason, level=logging.WARNING, attempts=attempts)
 
+    def _turn(self, pool: Pool) -> asyncio.Lock:
+        return self._turns.setdefault(pool, asyncio.Lock())
+
     def _is_postponed(self, pool: Pool, seen: Fingerprint) -> bool:
         postponed = self._postponed.get(pool)
         return postponed is not None and postponed.seen == seen and time.monotonic() < postponed.retry_at
-
-
-def _is_next(worker: Worker) -> bool:
-    """It comes up with the newer files that its model has taken over."""
-    return worker.coming_up and not worker.is_outdated and worker.pool.candidate is None
-
-
-def _is_going(worker: Worker) -> bool:
-    return worker.retiring or worker.state in (WorkerState.STOPPING, WorkerState.DEAD)

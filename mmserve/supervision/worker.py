@@ -122,6 +122,15 @@ class Worker:
         mine, now = self.content, self.pool.model.content
         return mine is not None and now is not None and mine.version != now.version
 
+    @property
+    def is_next(self) -> bool:
+        """It comes up with the newer files that its model has taken over."""
+        return self.coming_up and not self.is_outdated and self.pool.candidate is None
+
+    @property
+    def is_going(self) -> bool:
+        return self.retiring or self.state in (WorkerState.STOPPING, WorkerState.DEAD)
+
     def forked(self, pid: int, pidfd: int) -> None:
         self.pid, self.pidfd, self.forked_at = pid, pidfd, time.monotonic()
         self.channel.handed_over()
