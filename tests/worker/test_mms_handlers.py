@@ -186,7 +186,7 @@ def test_the_parameters_of_the_query_come_by_their_names(coded: Coded) -> None:
         ("context.system_properties['model_dir'] == __import__('os').getcwd()", True),
         ("[context.system_properties[key] for key in ('gpu_id', 'batch_size', 'server_name')]", [None, 1, "MMS"]),
         ("context.system_properties.get('server_version').split('.')[0]", "1"),
-        ("[context.request_ids, context.get_request_id(0), context.get_request_id()]", [{"0": "id-7"}, "id-7", "id-7"]),
+        ("[context.request_ids, context.get_request_id(0), context.get_request_id()]", [{"0": "7"}, "7", "7"]),
         ("[context.get_request_header(0, name) for name in ('X-TENANT', 'accept', 'x')]", ["a", "*/*", None]),
         ("sorted(context.get_all_request_header(0))", ["Accept", "Content-Type", "X-Request-Id", "X-Tenant"]),
         ("context.request_processor[0].get_request_property('x-tenant')", "a"),
@@ -200,7 +200,8 @@ def test_the_parameters_of_the_query_come_by_their_names(coded: Coded) -> None:
 def test_the_context_of_a_request(coded: Coded, expression: str, expected: Any) -> None:
     handler = mms_loaded(coded, mms_handler(f"return [{{'value': {expression}}}]"))
     headers = {"X-Tenant": "a", "X-Request-Id": "id-7", "Content-Type": "text/csv"}
-    assert said(answer(handler, b"1", content_type="text/csv", accept="*/*", headers=headers)) == {"value": expected}
+    call = {"content_type": "text/csv", "accept": "*/*", "headers": headers, "request_id": "7"}
+    assert said(answer(handler, b"1", **call)) == {"value": expected}
 
 
 def test_metrics_go_into_the_log(coded: Coded, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from mmserve_worker.calls import Reply
-from tests.worker.coded import Coded, answer
+from tests.worker.coded import Coded, answer, body_of, said
 
 # A featurizer at the head of an inference pipeline.
 FEATURIZER = """
@@ -94,7 +93,7 @@ def test_a_featurizer_of_an_inference_pipeline(coded: Coded) -> None:
         200, "text/csv", b"0.0,0.0\n1.0,1.0\n"
     )
     reply = answer(handler, body, content_type="text/csv")
-    assert json.loads(bytes(reply.body)) == {"instances": [{"features": [0.0, 0.0]}, {"features": [1.0, 1.0]}]}  # type: ignore[arg-type]
+    assert said(reply) == {"instances": [{"features": [0.0, 0.0]}, {"features": [1.0, 1.0]}]}
     assert answer(handler, body, content_type="text/csv", accept="image/png").status == 424
 
 
@@ -122,7 +121,7 @@ def test_the_xgboost_container_s_encoders(coded: Coded, booster: Any) -> None:
         (b"4,5\n30,31\n", "text/csv"),
         (b"1 0:4 1:5\n0:30 1:31\n", "text/libsvm"),
     ]:
-        assert bytes(answer(handler, body, content_type=content_type).body).decode().split(",") == expected  # type: ignore[arg-type]
+        assert body_of(answer(handler, body, content_type=content_type)).decode().split(",") == expected
     assert answer(handler, b"0:x", content_type="text/libsvm").status == 400
 
 
@@ -138,7 +137,7 @@ def test_the_xgboost_container_s_defaults(coded: Coded, booster: Any) -> None:
         (b"0:4 1:5\n0:30 1:31", "text/x-libsvm"),
         (file.getvalue(), "application/x-npy"),
     ]:
-        assert json.loads(bytes(answer(handler, body, content_type=content_type).body)) == expected  # type: ignore[arg-type]
+        assert said(answer(handler, body, content_type=content_type)) == expected
 
 
 @pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/x-npy"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 import joblib
@@ -14,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from mmserve_worker.calls import Reply
 from mmserve_worker.handlers.errors import LoadError
 from tests.models_for_tests import linear
-from tests.worker.coded import Coded, answer
+from tests.worker.coded import Coded, answer, body_of, said
 
 # As AWS's examples for scikit-learn have it.
 SCRIPT = """
@@ -74,7 +73,7 @@ def test_what_is_missing_is_done_as_the_container_would(coded: Coded) -> None:
     assert answer(handler, b"[[1], [2]]", accept="text/csv") == Reply(200, "text/csv", b"3.0\n5.0\n")
     reply = answer(handler, b"[[1], [2]]", accept="application/x-npy")
     assert reply.content_type == "application/x-npy"
-    np.testing.assert_array_equal(np.load(io.BytesIO(reply.body)), [3.0, 5.0])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(np.load(io.BytesIO(body_of(reply))), [3.0, 5.0])
     assert answer(handler, b"[1]").body == b"[3.0]"
 
 
@@ -138,7 +137,7 @@ def test_json_and_csv_come_as_text_and_all_else_as_bytes(coded: Coded, content_t
         def predict_fn(data, model): return data
     """
     reply = answer(coded.load({"inference.py": source}), b"x", content_type=content_type)
-    assert json.loads(reply.body) == [expected, content_type or "application/json"]  # type: ignore[arg-type]
+    assert said(reply) == [expected, content_type or "application/json"]
 
 
 def test_bytes_that_are_no_text_are_refused(coded: Coded) -> None:
@@ -187,7 +186,7 @@ def test_functions_before_and_after_the_loading_are_called(coded: Coded) -> None
         def model_warmup_fn(model_dir, model): seen.append(f"warm {model}")
         def predict_fn(data, model): return seen
     """
-    assert json.loads(bytes(answer(coded.load({"inference.py": source})).body)) == ["before", "load", "warm model"]  # type: ignore[arg-type]
+    assert said(answer(coded.load({"inference.py": source}))) == ["before", "load", "warm model"]
 
 
 @pytest.mark.parametrize(
@@ -258,4 +257,4 @@ def test_modules_beside_the_script_are_found_and_the_script_runs_once(coded: Cod
 def test_an_inference_py_without_any_of_the_functions_is_the_models_helper(coded: Coded) -> None:
     joblib.dump(LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]), coded.directory / "model.joblib")
     handler = coded.load({"inference.py": "class Helper: pass"})
-    assert b"predictions" in bytes(answer(handler, b"[[1]]").body)  # type: ignore[arg-type]
+    assert "predictions" in said(answer(handler, b"[[1]]"))

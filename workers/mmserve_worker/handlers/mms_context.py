@@ -6,7 +6,6 @@ Names are those that handlers use. Headers are found however their names are wri
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,9 +119,8 @@ class Context:
         self.request_processor: list[RequestProcessor] = []
 
     def begin(self, calls: Sequence[Call]) -> None:
-        headers = [_headers(call) for call in calls]
-        self.request_ids = {index: said.get("x-request-id") or str(uuid.uuid4()) for index, said in enumerate(headers)}
-        self.request_processor = [RequestProcessor(said) for said in headers]
+        self.request_ids = {index: call.request_id for index, call in enumerate(calls)}
+        self.request_processor = [RequestProcessor(_headers(call)) for call in calls]
 
     def get_request_id(self, idx: int = 0) -> str | None:
         return self.request_ids.get(idx)
