@@ -31,8 +31,9 @@ class ModelNotFound(ServingError):
     status = 404
     error_type = "ModelNotFoundException"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"Model not found: {name}")
+    def __init__(self, name: str, reason: str = "") -> None:
+        self.reason = reason
+        super().__init__(f"Model not found: {name}{reason and ': '}{reason}")
 
 
 class MethodNotAllowed(ServingError):

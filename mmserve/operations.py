@@ -17,7 +17,7 @@ from mmserve.errors import (
     ServingError,
     StateNotSaved,
 )
-from mmserve.models.archive import name_of, valid_name
+from mmserve.models.archive import NAME_RULE, name_of, valid_name
 from mmserve.models.model import Model
 from mmserve.models.registrations import Record, Registrations
 from mmserve.models.registry import Registry
@@ -173,10 +173,9 @@ class Operations:
             last = posixpath.basename(source.url)
             name = name_of(last) or last
         if not valid_name(name):
-            parts = "letters, digits, '.', '_' and '-', at most 200 of them between two slashes"
-            raise BadRequest(f"Not a model name: {name!r}: {parts}.")
+            raise BadRequest(f"Not a model name: {name!r}: {NAME_RULE}.")
         if not await self._registry.in_thread(source.exists):
-            raise ModelNotFound(url)
+            raise ModelNotFound(url, f"there is neither a directory nor an archive at {source.url}")
         return source, name
 
     def _in_use(self, model: Model) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mmserve.models.archive import ArchiveError, name_of, valid_name
+from mmserve.models.archive import NAME_RULE, ArchiveError, name_of, valid_name
 from mmserve.models.lint import Report, check
 from mmserve.models.pack import pack
 
@@ -48,7 +48,7 @@ def _refuse_output(output: Path, force: bool) -> None:
     if name is None:
         raise click.ClickException(f"{output} must end in .tar.gz, .tgz, .tar, .zip or .mar")
     if not valid_name(name):
-        raise click.ClickException(f"{name!r} is no name for a model: letters, digits and . _ - only, 200 at most")
+        raise click.ClickException(f"{name!r} is no name for a model: {NAME_RULE}")
     if output.exists() and not force:
         raise click.ClickException(f"{output} exists (--force replaces it)")
 

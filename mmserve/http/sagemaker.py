@@ -98,7 +98,10 @@ class SageMakerApi:
             return self._response(request, answer, request_id)
         except ModelNotFound as error:
             said = request.headers.get(TARGET_MODEL)
-            message = f"Failed to download model data: there is no {said!r} in the model store." if said else str(error)
+            reason = error.reason and f": {error.reason}"
+            message = f"Failed to download model data: there is no {said!r} in the model store{reason}."
+            if not said:
+                message = str(error)
             return _refusal(400, "ValidationError", message, request_id)
         except ServingError as error:
             return _error(error, request_id)

@@ -34,6 +34,7 @@ from mmserve.models.unpack import (
 from mmserve.models.untar import MAX_HEADER
 
 __all__ = [
+    "NAME_RULE",
     "SUFFIXES",
     "ArchiveCache",
     "ArchiveError",
@@ -42,6 +43,7 @@ __all__ = [
     "name_of",
     "unpack",
     "valid_name",
+    "why_no_model",
     "without_suffix",
 ]
 
@@ -50,10 +52,18 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip", ".mar")
 # What compression may add to what cannot be compressed.
 _UNCOMPRESSED = 1.01
 
-# The name of a model becomes part of paths and URLs: the segments of a path, none of which can lead out of it.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}(/[A-Za-z0-9][A-Za-z0-9._-]{0,199})*")
+# The name of a model becomes part of paths and URLs: the segments of a path, none of which can lead out of it. Keys
+# of S3 have what stands here, `region=eu/shop 1.tar.gz` being one. No `%`, which files and URLs use for others, and
+# nothing beyond ASCII, of which 200 fit into the name of a file.
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9 !$&'()*+,.:;=@_-]{0,199}(?<! )"
+_NAME = re.compile(f"{_SEGMENT}(/{_SEGMENT})*")
 # Characters; as long as a key of S3 may be.
 _LONGEST_NAME = 1024
+# The same for people.
+NAME_RULE = (
+    "names have letters a to z, digits, spaces and ! $ & ' ( ) * + , - . : ; = @ _, begin with a letter or digit, "
+    "and have at most 200 characters between two slashes"
+)
 
 
 def name_of(path: Path | str) -> str | None:
@@ -65,6 +75,11 @@ def without_suffix(key: str) -> str | None:
     """`eu/churn-acme` for `eu/churn-acme.tar.gz`; None for what is no archive."""
     suffix = next((suffix for suffix in SUFFIXES if key.endswith(suffix)), None)
     return key.removesuffix(suffix) or None if suffix is not None else None
+
+
+def why_no_model(name: str | None) -> str:
+    """What is wrong with something in a model store that would have this name, or is no archive."""
+    return NAME_RULE if name is not None else f"archives end in one of {', '.join(SUFFIXES)}"
 
 
 def valid_name(name: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmserve.models import keys, model_config
-from mmserve.models.archive import ArchiveError, UnpackLimits, name_of, unpack, valid_name
+from mmserve.models.archive import ArchiveError, UnpackLimits, name_of, unpack, valid_name, why_no_model
 from mmserve.models.key_table import RefusedKey
 from mmserve.models.model_config import ModelConfigError
 from mmserve.models.properties import FILE_NAME, PropertiesError, read
@@ -35,7 +35,7 @@ def check(archive: Path) -> Report:
     report = Report()
     name = name_of(archive)
     if name is None or not valid_name(name):
-        report.errors.append(f"{archive.name!r} gives no valid model name")
+        report.errors.append(f"{archive.name!r} gives no valid model name: {why_no_model(name)}")
     with tempfile.TemporaryDirectory(prefix="mmserve-check-") as cache:
         try:
             directory = unpack(archive, Path(cache), UnpackLimits())

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from mmserve.errors import ModelNotFound, ServingError
-from mmserve.models.archive import without_suffix
+from mmserve.models.archive import NAME_RULE, valid_name, without_suffix
 from mmserve.models.model import Model
 from mmserve.models.s3_objects import Objects
 from mmserve.models.settings import ModelSettings
@@ -65,6 +65,8 @@ class Registry:
         model = self._models.get(name)
         if model is not None:
             return model
+        if not valid_name(name):
+            raise ModelNotFound(name, NAME_RULE)
         if self.store is None or name in self._withdrawn:
             raise ModelNotFound(name)
         source = await self.look_up(name)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from mmserve.errors import ServingError, StartError, StoreUnavailable
-from mmserve.models.archive import SUFFIXES, valid_name, without_suffix
+from mmserve.models.archive import SUFFIXES, valid_name, why_no_model, without_suffix
 from mmserve.models.s3_objects import SCHEME, Objects, S3Source
 
 logger = logging.getLogger("mmserve.models")
@@ -108,7 +108,7 @@ class S3Store:
             elif not key.endswith("/") and key not in self._ignored:
                 # One that ends so stands for a folder.
                 self._ignored.add(key)
-                logger.warning("in the model store, but no model by its name: %r", key)
+                logger.warning("in the model store, but no model by its name: %r: %s", key, why_no_model(name))
 
 
 def _order(key: str) -> int:

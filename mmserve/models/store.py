@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mmserve.errors import StartError
-from mmserve.models.archive import SUFFIXES, name_of, valid_name
+from mmserve.models.archive import SUFFIXES, name_of, valid_name, why_no_model
 from mmserve.models.source import LocalSource, Source, is_loaded
 from mmserve_worker.handlers import contracts
 
@@ -20,6 +20,8 @@ logger = logging.getLogger("mmserve.models")
 
 # Directories in directories that are looked into for archives.
 _DEEPEST = 16
+# What ext4 has at the top of every disk.
+_LOST_AND_FOUND = "lost+found"
 
 
 class Store(Protocol):
@@ -89,9 +91,8 @@ class DirectoryStore:
                 found.setdefault(name, path)
             elif path not in self._ignored:
                 self._ignored.add(path)
-                logger.warning(
-                    "in the model store, but no model by its name: %r", os.path.relpath(path, self.directory)
-                )
+                relative = os.path.relpath(path, self.directory)
+                logger.warning("in the model store, but no model by its name: %r: %s", relative, why_no_model(name))
         return dict(sorted(found.items()))
 
     def count(self) -> int:
@@ -103,7 +104,7 @@ class DirectoryStore:
     def _entries(self, directory: Path, prefix: str, levels: int) -> Iterator[tuple[str | None, str]]:
         """What is there, by the names that it would have as models."""
         for entry in sorted(_scan(directory), key=_order):
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name == _LOST_AND_FOUND:
                 continue
             name = entry.name if _is_directory(entry) else name_of(entry.name)
             if _is_directory(entry) and _is_folder(Path(entry.path), levels):

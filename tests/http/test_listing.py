@@ -22,7 +22,7 @@ def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPat
     for number in range(COUNT - 3):
         (store / f"model-{number}").mkdir()
     models.write_archive(store / "archive.tar.gz", models.linear())
-    for name in ("archive.zip", "zipped.zip", "broken.tgz", "readme.txt", ".hidden.zip", "no name.zip", "model.joblib"):
+    for name in ("archive.zip", "zipped.zip", "broken.tgz", "readme.txt", ".hidden.zip", "no%name.zip", "model.joblib"):
         (store / name).touch()
     (store / ".git").mkdir()
     server = serve_module(model_store=store, preload="sklearn.linear_model")
@@ -84,9 +84,14 @@ def test_a_model_is_listed_with_where_it_is_and_how_it_does(server: Server) -> N
 def test_what_cannot_be_a_model_is_named_in_the_log_and_harms_nobody(serve: Callable[..., Server], store: Path) -> None:
     models.write_archive(store / "linear.tar.gz", models.linear())
     (store / "loop.tar.gz").symlink_to(store / "loop.tar.gz")
-    (store / "a b.tar.gz").write_bytes(b"")
+    (store / "a%b.tar.gz").write_bytes(b"")
+    (store / "notes.txt").write_bytes(b"")
+    (store / "lost+found").mkdir()
     server = serve(model_store=store)
     listed = server.management.get("/models").json()["models"]
-    assert "linear" in [model["modelName"] for model in listed]
+    assert {"linear", "lost+found"} & {model["modelName"] for model in listed} == {"linear"}
     assert server.predictions("linear", [[1.0]]) == [3.0]
-    assert server.log.read_text().count("'a b.tar.gz'") == 1
+    log = server.log.read_text()
+    assert log.count("'a%b.tar.gz': names have letters") == 1
+    assert log.count("'notes.txt': archives end in one of .tar.gz") == 1
+    assert "lost+found" not in log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -54,6 +55,21 @@ def test_a_prefix_below_the_stores_is_part_of_the_name(server: Server, s3: S3) -
     headers = {"X-Amzn-SageMaker-Target-Model": "eu/de/shop-1.tar.gz"}
     assert server.client.post("/invocations", content="x", headers=headers).text == "ja"
     assert server.describe("eu%2Fde%2Fshop-1")["modelUrl"] == f"s3://{s3.bucket}/{key('eu/de/shop-1')}"
+
+
+@pytest.mark.parametrize("name", ["region=eu/shop 1", "a+b", "fr/shop (2), at noon"])
+def test_keys_as_other_programs_write_them_are_models(server: Server, watching: Server, s3: S3, name: str) -> None:
+    put(s3, name, "ja")
+    headers = {"X-Amzn-SageMaker-Target-Model": f"{name}.tar.gz"}
+    # It is looked for by the one server, and listed by the other.
+    assert server.client.post("/invocations", content="x", headers=headers).text == "ja"
+    wait_until(lambda: s3.bucket in url_of(watching, name), "the list to have it")
+    assert ask(watching, quote(name, safe="")).text == "ja"
+
+
+def url_of(server: Server, name: str) -> str:
+    models = server.management.get("/models", params={"limit": 1000}).json()["models"]
+    return next((str(model["modelUrl"]) for model in models if model["modelName"] == name), "")
 
 
 def test_a_key_that_is_not_there_is_no_model(server: Server) -> None:

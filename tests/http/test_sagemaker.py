@@ -111,6 +111,11 @@ def test_a_model_that_is_not_there_is_a_validation_error(client: Any, target: st
     assert error.response["ResponseMetadata"]["RetryAttempts"] == 0
 
 
+def test_a_key_that_can_be_no_models_is_told_why(client: Any) -> None:
+    message = refusal(client, model="ünïcode.tar.gz").response["Error"]["Message"]
+    assert "'ünïcode.tar.gz' in the model store: names have letters a to z" in message
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
