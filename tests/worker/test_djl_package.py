@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -144,6 +145,13 @@ def test_a_pair_list() -> None:
     assert (pairs.get("b"), pairs.get("missing"), pairs.key_at(0), pairs.value_at(2)) == (2, None, "a", 3)
 
 
+def test_a_pair_list_is_made_of_what_there_is() -> None:
+    pairs = [("a", 1), ("b", 2)]
+    for made in (PairList(["a", "b"], [1, 2]), PairList(pair_list=pairs), PairList(pair_map=dict(pairs))):
+        made.add(pair=("c", 3))
+        assert (made.get_keys(), made.get_values()) == (["a", "b", "c"], [1, 2, 3])
+
+
 def test_an_output_is_put_together_in_one_expression() -> None:
     output = Output(201, "Created").set_code(202).set_message("ok").add_property("a", 1).add("x").add("y", key="k")
     assert (output.code, output.message, output.get_property("a"), output.get_properties()) == (202, "ok", 1, {"a": 1})
@@ -207,6 +215,13 @@ def test_what_is_no_id_of_a_session_leads_nowhere(sessions: SessionManager, sess
         sessions.create_session().put("..", 1)
     with pytest.raises(ValueError, match="sessions_s3url is not supported"):
         SessionManager({"sessions_s3url": "s3://bucket"})
+
+
+def test_sessions_of_somebody_else_are_not_read(sessions: SessionManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is pickled, and anybody may make directories in shared memory."""
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        SessionManager({"sessions_path": sessions.sessions_path})
 
 
 def test_sessions_are_one_for_all_workers_of_a_host(sessions: SessionManager) -> None:

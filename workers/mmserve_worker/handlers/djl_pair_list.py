@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+Pair = tuple[str | None, Any]
 
 
 class PairList:
     """Keys and values in order; a key may be None, and may be there more than once."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        keys: Iterable[str | None] = (),
+        values: Iterable[Any] = (),
+        pair_list: Iterable[Pair] = (),
+        pair_map: Mapping[str, Any] | None = None,
+    ) -> None:
         self.keys: list[str | None] = []
         self.values: list[Any] = []
+        for key, value in (*zip(keys, values, strict=True), *pair_list, *(pair_map or {}).items()):
+            self.add(key, value)
 
-    def add(self, key: str | None = None, value: Any = None, index: int | None = None) -> None:
+    def add(
+        self, key: str | None = None, value: Any = None, index: int | None = None, pair: Pair | None = None
+    ) -> None:
+        key, value = pair or (key, value)
         if value is None:
             return
         position = len(self.keys) if index is None else index

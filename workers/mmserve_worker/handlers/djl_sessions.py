@@ -78,6 +78,8 @@ class SessionManager:
         self.sessions_path = str(properties.get("sessions_path") or root / "djl_sessions")
         # What is kept is pickled: nobody else is to write there.
         os.makedirs(self.sessions_path, mode=0o700, exist_ok=True)
+        if os.stat(self.sessions_path).st_uid != os.geteuid():
+            raise PermissionError(f"{self.sessions_path} belongs to somebody else: say another as sessions_path")
 
     def create_session(self) -> Session:
         self._remove_expired()
