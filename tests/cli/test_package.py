@@ -138,7 +138,7 @@ def test_check_fails_with_the_errors_a_line_each(place: Path) -> None:
     result = run("--check", "bad%name.tar")
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        "Error: 'bad%name.tar' gives no valid model name: {NAME_RULE}",
+        f"Error: 'bad%name.tar' gives no valid model name: {NAME_RULE}",
         f"Error: no model file: expected model.joblib, or one file ending in one of {', '.join(MODEL_SUFFIXES)}",
     ]
     assert result.stdout.splitlines() == ["1 file, 8 bytes unpacked"]
