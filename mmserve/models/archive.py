@@ -19,14 +19,13 @@ from typing import NamedTuple
 
 from mmserve.models.cached import CachedContents, disk_full_named
 from mmserve.models.destination import ArchiveError, UnpackLimits
+from mmserve.models.temporary import remove_leftovers, temporary_directory
 from mmserve.models.unpack import (
     Version,
     content_of,
     digest_of,
     directory_for,
     opened,
-    remove_leftovers,
-    temporary_directory,
     unpack,
     unpack_version,
     version_of,

@@ -6,13 +6,9 @@ away. What the files in an archive mean is not known here.
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import os
-import re
-import secrets
-import shutil
 import stat
 import struct
 import tarfile
@@ -24,8 +20,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
-from mmserve.errors import CacheUnwritable
 from mmserve.models.destination import ArchiveError, Destination, UnpackLimits
+from mmserve.models.temporary import free_name, temporary_directory
 from mmserve.models.untar import untar
 from mmserve.models.unzip import unzip
 
@@ -45,9 +41,6 @@ _DAMAGE = (
 
 # Of the digest in a directory's name: 128 bits, which nobody finds a second archive for.
 NAME_LENGTH = 32
-
-_TEMPORARY = re.compile(r"\.tmp-([0-9]{1,7})-[0-9a-f]+")
-_being_unpacked: set[str] = set()
 
 
 class Version(NamedTuple):
@@ -117,16 +110,7 @@ def unpack_version(version: Version, file: BufferedReader, target: Path, limits:
 
 def set_aside(directory: Path) -> Path:
     """Takes a content out of the cache in one step. It is to be removed by the name that it has now."""
-    return directory.rename(_temporary_name(directory.parent))
-
-
-def remove_leftovers(cache: Path) -> None:
-    """Removes what processes left that were killed in the middle of an archive."""
-    for entry in cache.iterdir():
-        match = _TEMPORARY.fullmatch(entry.name)
-        if match is not None and not _in_use(entry.name, int(match[1])):
-            # Two servers that start at once may both be at it; what the one has removed is no error to the other.
-            shutil.rmtree(entry, ignore_errors=True)
+    return directory.rename(free_name(directory.parent))
 
 
 def _extract(file: BufferedReader, directory: Path, limits: UnpackLimits) -> None:
@@ -165,44 +149,3 @@ def content_of(directory: Path) -> Path:
     if len(visible) == 1 and visible[0].is_dir(follow_symlinks=False):
         return directory / visible[0].name
     return directory
-
-
-@contextmanager
-def temporary_directory(cache: Path) -> Iterator[Path]:
-    """A directory that is gone afterwards, whatever happens, unless it got another name by then."""
-    directory = _temporary_name(cache)
-    _being_unpacked.add(directory.name)
-    try:
-        _make(directory)
-        yield directory
-    finally:
-        if directory.exists():
-            shutil.rmtree(directory)
-        _being_unpacked.discard(directory.name)
-
-
-def _make(directory: Path) -> None:
-    """In a cache that somebody may have removed as a whole, to be rid of what is old."""
-    try:
-        directory.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
-            raise CacheUnwritable(str(directory.parent), str(error.strerror)) from error
-        raise
-
-
-def _temporary_name(cache: Path) -> Path:
-    return cache / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
-
-
-def _in_use(temporary: str, process: int) -> bool:
-    # In a container the process before us most likely had our own id.
-    if process == os.getpid():
-        return temporary in _being_unpacked
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,7 +1,7 @@
 """The environments that this host has on its disk: each whole or not there, however many servers share the directory.
 
     KEY/             one environment; who uses it holds a shared lock on KEY/.lock
-    .tmp-PID-...     one that is being made or removed
+    .tmp-...         one that is being made or removed
     worker-...       where other interpreters find the worker's side of mmserve, and nothing else
 
 Everything here blocks.
@@ -14,12 +14,11 @@ import fcntl
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import time
 from pathlib import Path
 
-from mmserve.models.unpack import remove_leftovers
+from mmserve.models.temporary import Temporary, free_name, is_at, remove_leftovers
 from mmserve_worker import control
 
 _KEY = re.compile(r"[0-9a-f]{32}")
@@ -53,10 +52,9 @@ class EnvironmentStore:
     def downloads(self) -> Path:
         return self._directory / "downloads"
 
-    def temporary(self) -> Path:
-        """A directory that is yet to be made, in which an environment can be."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        return self._directory / f".tmp-{os.getpid()}-{secrets.token_hex(8)}"
+    def temporary(self) -> Temporary:
+        """A directory in which an environment can be made."""
+        return Temporary(self._directory)
 
     def open(self, key: str) -> Held | None:
         """The environment, if it is there."""
@@ -66,7 +64,7 @@ class EnvironmentStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         fcntl.flock(lock, fcntl.LOCK_SH)
-        if not _is_at(lock, directory / _LOCK):
+        if not is_at(lock, directory / _LOCK):
             # It was removed in this moment.
             os.close(lock)
             return None
@@ -118,9 +116,9 @@ class EnvironmentStore:
             return False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_at(lock, directory / _LOCK):
+            if not is_at(lock, directory / _LOCK):
                 return False
-            temporary = self.temporary()
+            temporary = free_name(self._directory)
             directory.rename(temporary)
         except BlockingIOError:
             return False
@@ -128,13 +126,6 @@ class EnvironmentStore:
             os.close(lock)
         shutil.rmtree(temporary, ignore_errors=True)
         return True
-
-
-def _is_at(lock: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(lock), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _note_use(lock: int) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -218,12 +217,12 @@ class Environments:
             began = monotonic()
             temporary = await asyncio.to_thread(self._store.temporary)
             try:
-                await self._installer.install(requirements, temporary)
-                held = await asyncio.to_thread(self._store.adopt, temporary, requirements.key)
+                await self._installer.install(requirements, temporary.directory)
+                held = await asyncio.to_thread(self._store.adopt, temporary.directory, requirements.key)
             except ModelFailed as error:
                 raise self._failed(environment, str(error)) from None
             finally:
-                await asyncio.to_thread(shutil.rmtree, temporary, ignore_errors=True)
+                await asyncio.to_thread(temporary.give_up)
         seconds = round(monotonic() - began, 3)
         reason = ", ".join(requirements.lines)
         self._log.add("environment_built", reason=reason, level=logging.INFO, key=requirements.key, seconds=seconds)

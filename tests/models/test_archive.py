@@ -194,16 +194,29 @@ def test_an_archive_that_is_not_there_is_an_error_of_the_system(tmp_path: Path, 
         ArchiveCache(cache, LIMITS).unpacked(tmp_path / "m.tar.gz")
 
 
-def test_what_dead_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+_FILLS = """
+import sys, time
+from pathlib import Path
+from mmserve.models.temporary import Temporary
+directory = Temporary(Path(sys.argv[1])).directory
+(directory / "model.py").touch()
+print(directory, flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     cache = tmp_path / "not" / "yet" / "there"
     ArchiveCache(cache)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = [f".tmp-{dead.pid}-0123abcd", f".tmp-{os.getpid()}-0123abcd"]
-    kept = [f".tmp-{os.getppid()}-0123abcd", ".tmp-1-0123abcd", ".tmp-other", "0123456789abcdef0123456789abcdef"]
-    for name in left + kept:
+    kept = [".tmp-other", "0123456789abcdef0123456789abcdef"]
+    for name in kept:
         (cache / name / "code").mkdir(parents=True)
-        (cache / name / "code" / "model.py").touch()
+    with subprocess.Popen([sys.executable, "-c", _FILLS, str(cache)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        ArchiveCache(cache)
+        assert (left / "model.py").is_file()
+        process.kill()
     ArchiveCache(cache)
     assert sorted(path.name for path in cache.iterdir()) == sorted(kept)
 

@@ -14,9 +14,11 @@ KEYS = [f"{number:032x}" for number in range(5)]
 
 def make(store: EnvironmentStore, key: str, content: str = "made") -> Held:
     temporary = store.temporary()
-    temporary.mkdir()
-    (temporary / "content").write_text(content)
-    return store.adopt(temporary, key)
+    try:
+        (temporary.directory / "content").write_text(content)
+        return store.adopt(temporary.directory, key)
+    finally:
+        temporary.give_up()
 
 
 def keys(directory: Path) -> list[str]:
@@ -58,12 +60,12 @@ def test_the_least_recently_used_goes_and_none_in_use(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    (tmp_path / f".tmp-{int(ended.stdout)}-0123456789abcdef").mkdir()
-    alive = tmp_path / f".tmp-{os.getppid()}-0123456789abcdef"
-    alive.mkdir()
+    (tmp_path / ".tmp-0123456789abcdef").mkdir()
+    under_way = EnvironmentStore(tmp_path, 2).temporary()
     EnvironmentStore(tmp_path, 2)
-    assert keys(tmp_path) == [alive.name]
+    assert keys(tmp_path) == [under_way.directory.name]
+    under_way.give_up()
+    assert keys(tmp_path) == []
 
 
 def test_other_interpreters_find_the_workers_side_and_nothing_else(tmp_path: Path) -> None:

@@ -51,7 +51,6 @@ class _Installer:
         self.made.append(requirements.lines)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
-        await asyncio.to_thread(directory.mkdir)
         try:
             await self.gate.wait()
         finally:
