@@ -216,6 +216,7 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
         "weight": settings.weight,
         "pinned": settings.pinned,
         "maxMemoryMb": None if settings.max_memory is None else round(settings.max_memory / MIB, 3),
+        "requiredMemoryMb": round(settings.required_memory / MIB, 3),
         "predictTimeout": settings.predict_timeout,
         "modelLoadingTimeout": settings.model_loading_timeout,
         "handler": model.said_handler or None,
@@ -242,7 +243,12 @@ def _environment(model: Model) -> str | None:
 
 
 # Where the shape that clients know has another name for it than camel case would give.
-_SHOWN_AS = {"max_idle_time": "maxIdleSeconds", "job_queue_size": "queueSize", "max_memory": "maxMemoryMb"}
+_SHOWN_AS = {
+    "max_idle_time": "maxIdleSeconds",
+    "job_queue_size": "queueSize",
+    "max_memory": "maxMemoryMb",
+    "required_memory": "requiredMemoryMb",
+}
 
 
 def _camel_case(name: str) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+MIB = 1024 * 1024
+
 _keys = itertools.count(1)
 
 
@@ -57,10 +59,16 @@ class EffectiveSettings:
     max_memory: int | None
     predict_timeout: float
     model_loading_timeout: float
+    # Bytes that have to be there for a worker to start, whatever others hold.
+    required_memory: int = 0
 
 
 # The fields that are said in another unit, under a name of its own.
-_HOLDS_AS = {"max_batch_delay_ms": "max_batch_delay", "max_memory_mb": "max_memory"}
+_HOLDS_AS = {
+    "max_batch_delay_ms": "max_batch_delay",
+    "max_memory_mb": "max_memory",
+    "required_memory_mb": "required_memory",
+}
 _CONTRARY = {"min_workers": "max_workers", "max_workers": "min_workers"}
 
 
@@ -85,7 +93,7 @@ class Model:
         said = ModelSettings()
         for _, layer in self._layers(defaults):
             said = said.over(layer)
-        delay, memory = said.max_batch_delay_ms, said.max_memory_mb
+        delay, memory, required = said.max_batch_delay_ms, said.max_memory_mb, said.required_memory_mb
         return EffectiveSettings(
             min_workers=_first(said.min_workers, defaults.min_workers),
             max_workers=_first(said.max_workers, defaults.max_workers),
@@ -95,7 +103,8 @@ class Model:
             job_queue_size=_first(said.job_queue_size, defaults.job_queue_size),
             weight=_first(said.weight, defaults.weight),
             pinned=_first(said.pinned, defaults.pinned),
-            max_memory=defaults.max_memory if memory is None else math.ceil(memory * 1024 * 1024),
+            max_memory=defaults.max_memory if memory is None else math.ceil(memory * MIB),
+            required_memory=defaults.required_memory if required is None else math.ceil(required * MIB),
             predict_timeout=_first(said.predict_timeout, defaults.predict_timeout),
             model_loading_timeout=_first(said.model_loading_timeout, defaults.model_loading_timeout),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -70,6 +71,8 @@ class ModelSettings:
     pinned: bool | None = None
     # A worker that holds more is replaced.
     max_memory_mb: float | None = None
+    # There has to be so much for each worker that starts.
+    required_memory_mb: float | None = None
     predict_timeout: float | None = None
     model_loading_timeout: float | None = None
 
@@ -138,6 +141,7 @@ def _settings(said: _Said) -> ModelSettings:
         weight=said.number("weight", above_zero_to=MAX_WEIGHT),
         pinned=said.flag("pinned"),
         max_memory_mb=said.number("max_memory_mb", "megabytes", above_zero_to=MAX_MEMORY_MB),
+        required_memory_mb=said.number("required_memory_mb", "megabytes", at_most=MAX_MEMORY_MB),
         predict_timeout=said.number("predict_timeout", "seconds", above_zero_to=MAX_TIMEOUT),
         model_loading_timeout=said.number("model_loading_timeout", "seconds", above_zero_to=MAX_TIMEOUT),
     )
@@ -176,7 +180,9 @@ class _Said:
             raise SettingError(key, text, expected)
         return number
 
-    def number(self, name: str, unit: str | None = None, above_zero_to: int | None = None) -> float | None:
+    def number(
+        self, name: str, unit: str | None = None, above_zero_to: int | None = None, at_most: float = sys.float_info.max
+    ) -> float | None:
         """A finite number of 0 or more; where it may not be 0, at most as large as is said."""
         found = self.find(name)
         if found is None:
@@ -186,7 +192,7 @@ class _Said:
             number = float(text)
         except ValueError:
             number = math.nan
-        meant = 0 <= number < math.inf if above_zero_to is None else 0 < number <= above_zero_to
+        meant = 0 <= number <= at_most if above_zero_to is None else 0 < number <= above_zero_to
         if not meant:
             expected = "a number" if unit is None else f"a number of {unit}"
             expected += ", 0 or more" if above_zero_to is None else f" above 0, at most {above_zero_to}"

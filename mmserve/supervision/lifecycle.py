@@ -152,6 +152,13 @@ class Lifecycle:
             await next(iter(self.workers)).pool.changed.wait()
 
     def content_known(self, pool: Pool) -> None:
+        """Where the files say that a worker needs more memory than there is, its start is taken back: the next one
+        waits until there is room for that."""
+        pool.refresh_settings()
+        for worker in pool.serving:
+            if worker.state is WorkerState.STARTING and not self._account.expect(worker):
+                self.retire(worker, "required_memory_mb")
+                self._account.leaving(worker)
         self._owner.content_known(pool)
 
     def worker_not_started(self, worker: Worker, error: ServingError | None) -> None:

@@ -81,7 +81,7 @@ class MemoryAccount:
 
     def estimate(self, pool: Pool) -> int:
         """What one more worker of a model will hold."""
-        return pool.worker_memory or self._usual
+        return max(pool.worker_memory or self._usual, pool.settings.required_memory)
 
     def fits(self, needed: int) -> bool:
         """Whether so much can be taken now."""
@@ -107,6 +107,16 @@ class MemoryAccount:
         self.coming_up.add(worker)
         if worker.pool.worker_memory is None:
             self._unknown.add(worker)
+
+    def expect(self, worker: Worker) -> bool:
+        """Keeps what its model's files say that the worker needs, now that they are known. Says whether there is so
+        much."""
+        more = max(0, worker.pool.settings.required_memory - worker.memory.held)
+        if more and not self.fits(more):
+            return False
+        self._set(worker, worker.memory.held + more)
+        self._host_room -= more
+        return True
 
     def forked(self, worker: Worker) -> None:
         worker.memory.resident_at_fork = processes.resident(worker.pid) or 0

@@ -186,7 +186,6 @@ class Supervisor:
 
     def content_known(self, pool: Pool) -> None:
         """The files may ask for more than the one worker that the first request has started."""
-        pool.refresh_settings()
         self.reconcile(pool)
 
     def not_started(self, worker: Worker, error: ServingError | None) -> None:

@@ -37,6 +37,7 @@ def consistent_settings(draw: st.DrawFn) -> ModelSettings:
         weight=draw(above_zero(MAX_WEIGHT)),
         pinned=draw(st.none() | st.booleans()),
         max_memory_mb=draw(above_zero(MAX_MEMORY_MB)),
+        required_memory_mb=draw(st.none() | st.floats(0, MAX_MEMORY_MB)),
         predict_timeout=draw(above_zero(MAX_TIMEOUT)),
         model_loading_timeout=draw(above_zero(MAX_TIMEOUT)),
     )
@@ -58,11 +59,12 @@ def test_every_setting_is_read_from_serving_properties() -> None:
         "weight": "2.5",
         "pinned": "true",
         "max_memory_mb": "512",
+        "required_memory_mb": "256",
         "option.predict_timeout": "30",
         "option.model_loading_timeout": "90",
         "option.batch_size": "not a setting",
     }
-    assert model_settings(properties) == ModelSettings(1, 4, 8, 2.5, 600.0, 100, 2.5, True, 512.0, 30.0, 90.0)
+    assert model_settings(properties) == ModelSettings(1, 4, 8, 2.5, 600.0, 100, 2.5, True, 512.0, 256.0, 30.0, 90.0)
 
 
 def test_the_timeouts_are_options_and_read_without_that_word_too() -> None:

@@ -149,6 +149,35 @@ def test_who_finds_no_room_is_told_so_and_nobody_who_is_in_use_goes(
         assert narrow.management.delete(f"/models/{name}").status_code == 200
 
 
+def test_a_model_is_started_when_there_is_as_much_as_it_says_that_it_needs(
+    narrow: Server, write: Write, tmp_path: Path
+) -> None:
+    write("idle")
+    write("demanding", f"required_memory_mb={ROOM - 20}\n")
+    ask_all(narrow, "idle")
+    # Its files are read only now.
+    ask_all(narrow, "demanding")
+    ((evicted, reason),) = evictions(narrow, "idle", "demanding")
+    assert evicted == "idle"
+    assert "; for demanding; " in reason
+    described = narrow.describe("demanding")
+    assert (described["requiredMemoryMb"], described["settingsFrom"]["requiredMemoryMb"]) == (
+        ROOM - 20,
+        "serving.properties",
+    )
+    # Once it is loaded, what it really holds is what counts.
+    ask_all(narrow, "idle")
+    assert len(evictions(narrow, "idle", "demanding")) == 1
+
+    write("greedy", f"required_memory_mb={2 * ROOM}\n")
+    assert_error(ask(narrow, "greedy"), 503, "WlmOutOfMemoryException", "greedy", f"about {2 * ROOM} MiB")
+    outside = write_coded(tmp_path / "outside", properties=f"required_memory_mb={2 * ROOM}\n")
+    refused = narrow.management.post("/models", params={"url": str(outside)})
+    assert_error(refused, 507, "WlmOutOfMemoryException", "outside", f"about {2 * ROOM} MiB")
+    assert reasons(narrow, "greedy", "worker_started") == []
+    ask_all(narrow, "demanding", "idle")
+
+
 def test_of_models_that_are_asked_in_turn_some_stay(narrow: Server, write: Write) -> None:
     """Where the least recently used one always went, it would be the one that is asked next."""
     names = [f"turn-{number}" for number in range(4)]

@@ -185,6 +185,7 @@ def test_what_holds_is_described_with_where_it_comes_from(server: Server, tmp_pa
         "pinned": (True, "serving.properties"),
         "maxMemoryMb": (None, "server"),
         "predictTimeout": (9.0, "serving.properties"),
+        "requiredMemoryMb": (0, "server"),
         "modelLoadingTimeout": (240.0, "server"),
     }
     assert {name: (described[name], source) for name, source in described["settingsFrom"].items()} == expected
