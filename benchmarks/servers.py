@@ -24,7 +24,7 @@ TIMEOUT = 60.0
 # Any free port; the run file, which is named for this address, says which it became.
 _ANY_PORT = "http://127.0.0.1:0"
 # In the environment of a server and of all that it starts, however deep: what it has left can be told by it.
-MARKER = "MMSERVE_BENCHMARK"
+MARKER = "BENCHMARKED_MMSERVE"
 
 
 class ServerError(Exception):

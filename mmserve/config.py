@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from mmserve import foreign
+from mmserve import foreign, misspelt
 from mmserve.errors import StartError
 from mmserve.models.settings import MAX_MEMORY_MB, MAX_WORKERS
 
@@ -218,7 +218,7 @@ class Setting(NamedTuple):
 
     @property
     def variable(self) -> str:
-        return "MMSERVE_" + self.name.upper()
+        return misspelt.PREFIX + self.name.upper()
 
 
 def table() -> list[Setting]:
@@ -279,7 +279,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
     if settings.model is not None and settings.model_store is not None:
         said = [sources.get(name, name) for name in ("model", "model_store")]
         raise StartError(f"{said[0]} and {said[1]} say different things: one model, or the models of a store")
-    return Loaded(settings, sources, others.remarks)
+    return Loaded(settings, sources, [*misspelt.remarks(environment, rows), *others.remarks])
 
 
 def _read_file(path: str) -> dict[str, Any]:

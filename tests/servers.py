@@ -20,7 +20,7 @@ import psutil
 from mmserve.cli.serve import Outcome
 
 # In the environment of each server and of all that it starts, however deep.
-MARKER = "MMSERVE_TEST_SERVER"
+MARKER = "TESTED_MMSERVE"
 # What nothing in these tests may take longer than; the usual is milliseconds.
 DEADLINE = 30.0
 # What to preload where no model needs scikit-learn: its import is most of a server's start.

@@ -154,3 +154,16 @@ def test_directories_are_systemds_then_the_users_own(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/mmserve")
     assert Settings().runtime_dir == "/run/mmserve"
     assert Settings().cache_dir == "/var/cache/mmserve"
+
+
+def test_a_variable_that_looks_like_ours_and_is_none_is_remarked() -> None:
+    environment = {"MMSERVE_JOB_QUEUE_SIZ": "3", "MMSERVE_CONFIG": "", "MMSERVE_BATCH_SIZE": "2", "MMSERVE_XYZ": "1"}
+    assert load({}, environment).remarks == [
+        "MMSERVE_JOB_QUEUE_SIZ has no effect: it is not known, is MMSERVE_JOB_QUEUE_SIZE meant?",
+        "MMSERVE_XYZ has no effect: it is not known",
+    ]
+
+
+def test_what_kubernetes_says_of_a_service_of_our_name_is_not_remarked() -> None:
+    names = ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_8080_TCP", "PORT_8080_TCP_ADDR"]
+    assert not load({}, {f"MMSERVE_{name}": "10.0.0.1" for name in names}).remarks

@@ -21,8 +21,9 @@ LEAVES = {"backoff", "errors"}
 ALLOWED = {
     "backoff": set[str](),
     "errors": set[str](),
-    "config": {"foreign", "models"},
+    "config": {"foreign", "misspelt", "models"},
     "foreign": {"models"},
+    "misspelt": set[str](),
     "runfile": set[str](),
     "models": set[str](),
     "observability": set[str](),
