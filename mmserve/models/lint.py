@@ -50,11 +50,14 @@ def _check_directory(directory: Path, report: Report) -> None:
     properties = _check_properties(directory, report)
     _check_config(directory, report)
     code = _check_code(directory, properties, report)
+    if code:
+        report.remarks.append(f"it is called by {code}")
     try:
         model = model_file(directory, properties)
     except LookupError as error:
-        # Code of the model's own may well load what it likes.
-        (report.remarks if code else report.errors).append(str(error))
+        # Code of the model's own loads what it likes.
+        if not code:
+            (report.errors if code is None else report.remarks).append(str(error))
     else:
         report.remarks.append(f"the model is {model.relative_to(directory)}")
         if model.stat().st_size == 0:
@@ -99,8 +102,8 @@ def _check_config(directory: Path, report: Report) -> None:
         report.remarks += [f"{model_config.FILE_NAME}: {remark}" for remark in config.remarks]
 
 
-def _check_code(directory: Path, properties: dict[str, str], report: Report) -> bool:
-    """Whether code of the model's own is what serves it."""
+def _check_code(directory: Path, properties: dict[str, str], report: Report) -> str | None:
+    """What of the model's own code serves it: None where there is no such code, nothing where that cannot be said."""
     entry_point = properties.get("option.entryPoint", "")
     is_file = entry_point.endswith(".py") and "://" not in entry_point
     named = entry_point if is_file else entry_point.replace(".", "/") + ".py"
@@ -108,9 +111,11 @@ def _check_code(directory: Path, properties: dict[str, str], report: Report) -> 
         decision = contracts.decide(directory, properties)
     except contracts.ManifestError as error:
         report.errors.append(str(error))
-        return True
+        return ""
     handler = decision.options.get("option.handler") or properties.get("option.handler", "")
-    handler = handler.partition(":")[0] if decision.contract is contracts.Contract.MMS else ""
+    handler = handler if decision.contract is contracts.Contract.MMS else ""
+    called = _called(decision, properties, handler)
+    handler = handler.partition(":")[0]
     files = {"model.py", named, *contracts.INFERENCE_FILES, handler}
     present = [name for name in sorted(files) if name.endswith(".py") and (directory / name).is_file()]
     for name in present:
@@ -119,7 +124,21 @@ def _check_code(directory: Path, properties: dict[str, str], report: Report) -> 
         report.errors.append(f"{FILE_NAME}: option.entryPoint is {entry_point!r}, which is not in the archive")
     if handler.endswith(".py") and not (directory / Path(handler).name).is_file() and handler not in present:
         report.errors.append(f"the handler is {handler!r}, which is not in the archive")
-    return decision.contract is not contracts.Contract.MODEL_FILE
+    return called
+
+
+def _called(decision: contracts.Decision, properties: dict[str, str], handler: str) -> str | None:
+    file = decision.options.get("option.entryPoint")
+    match decision.contract:
+        case contracts.Contract.MMS:
+            return f"the handler {handler}, as in Multi Model Server"
+        case contracts.Contract.SAGEMAKER:
+            return f"the functions of {file}, as in SageMaker's containers"
+        case contracts.Contract.DJL:
+            function = properties.get("option.handler") or "handle"
+            # What has no such function may replace parts of what is done with a model file.
+            return f"{function}(inputs) of {file}, as in DJL Serving" if file else ""
+    return None
 
 
 def _check_syntax(directory: Path, name: str, report: Report) -> None:

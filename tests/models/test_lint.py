@@ -70,6 +70,34 @@ def test_a_guess_which_file_is_the_model_is_an_error_without_code_and_a_remark_w
     assert re.fullmatch(message, error)
 
 
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"model.py": "def handle(inputs): ..."}, "handle(inputs) of model.py, as in DJL Serving"),
+        (
+            {"model.py": "def answer(inputs): ...", "serving.properties": "option.handler=answer"},
+            "answer(inputs) of model.py, as in DJL Serving",
+        ),
+        ({"model.py": "def handle(data, context): ..."}, "the handler model.py:handle, as in Multi Model Server"),
+        (
+            {"MAR-INF/MANIFEST.json": '{"model": {"handler": "service:run"}}', "service.py": "def run(a, b): ..."},
+            "the handler service:run, as in Multi Model Server",
+        ),
+        (
+            {"code/inference.py": "def model_fn(directory): ...", "weights": b"x"},
+            "the functions of code/inference.py, as in SageMaker's containers",
+        ),
+    ],
+)
+def test_code_that_needs_no_model_file_is_remarked_and_nothing_is_missed(
+    tmp_path: Path, files: dict[str, bytes | str], said: str
+) -> None:
+    report = check(archive_of(tmp_path, files))
+    assert report.errors == []
+    assert report.remarks[0] == f"it is called by {said}"
+    assert not [remark for remark in report.remarks if "model file" in remark]
+
+
 def test_an_empty_model_is_an_error(tmp_path: Path) -> None:
     assert check(archive_of(tmp_path, {"model.joblib": b""})).errors == ["model.joblib is empty"]
 
