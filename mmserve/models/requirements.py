@@ -54,10 +54,15 @@ _OPTION = re.compile(r"(-[a-zA-Z]|--[a-z-]+)(?:[ \t=]+|(?<=-[a-zA-Z])(?=\S)|$)(.
 _HASHES = re.compile(r"((?:\s+--hash[ \t=]+\S+)*)\s*$")
 _COMMENT = re.compile(r"(^|\s+)#.*")
 _REMOTE = re.compile(r"https?://", re.IGNORECASE)
+# Before the host of a URL.
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]+@")
 
 
 class RequirementsError(ValueError):
     """A requirements.txt that cannot be followed, and what to do about it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_without_credentials(message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,11 @@ class Requirements:
     lines: tuple[str, ...]
     # A directory of wheels that were in the archive.
     wheels: Path | None
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The lines for whoever is not the models' owner."""
+        return tuple(map(_without_credentials, self.lines))
 
 
 class _Understood(NamedTuple):
@@ -86,21 +96,27 @@ def needed(directory: Path, environments: str) -> Requirements | None:
         return read(directory)
     try:
         requirements = read(directory)
-    except RequirementsError:
+    except RequirementsError as error:
         if environments == REFUSE:
             raise
-        logger.warning("%s: %s is ignored, and cannot be followed anyway", directory, FILE_NAME, exc_info=True)
+        _warn_once(f"which cannot be followed anyway: {error}")
         return None
     if requirements is None:
         return None
-    missing = ", ".join(requirements.missing)
+    missing = _without_credentials(", ".join(requirements.missing))
     if environments == REFUSE:
         raise RequirementsError(
             f"the server's environment does not have what {FILE_NAME} asks for ({missing}), and no other is made here "
             "(the setting `environments`): install it there, or start the server with environments=build"
         )
-    logger.warning("%s: %s is ignored, which asks for what is not there: %s", directory, FILE_NAME, missing)
+    _warn_once(f"which asks for what is not there: {missing}")
     return None
+
+
+# Not at each cold start of each of a thousand models with the same file.
+@lru_cache(maxsize=1000)
+def _warn_once(which: str) -> None:
+    logger.warning("a %s is ignored, %s", FILE_NAME, which)
 
 
 def read(directory: Path) -> Requirements | None:
@@ -118,6 +134,11 @@ def read(directory: Path) -> Requirements | None:
             _key(understood.lines, files), understood.missing, understood.lines, wheels if files else None
         )
     return None
+
+
+def _without_credentials(text: str) -> str:
+    """Callers of a model are told why it does not load, and URLs of private indexes have passwords in them."""
+    return _CREDENTIALS.sub("***@", text)
 
 
 def _content(file: Path) -> bytes | None:

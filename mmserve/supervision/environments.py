@@ -34,6 +34,8 @@ logger = logging.getLogger("mmserve.supervision")
 _AT_ONCE = 2
 # For requirements that could not be met: a thousand models may have them, each of which is tried again by itself.
 _BACKOFF = Backoff(first=1.0, longest=60.0)
+# Seconds for which one that nobody has asked for again is still told to have failed.
+_REMEMBERED = 600.0
 
 
 class Supply(Protocol):
@@ -82,7 +84,7 @@ class _Environment:
         template = self.template
         state = "READY" if template is not None else "PENDING" if self.opening else "FAILED" if self.failure else "IDLE"
         pid, modules = (template.pid, len(template.modules)) if template is not None else (0, 0)
-        return Described(self.requirements.key, state, self.requirements.lines, self.users, pid, modules)
+        return Described(self.requirements.key, state, self.requirements.shown, self.users, pid, modules)
 
 
 class Environments:
@@ -111,6 +113,7 @@ class Environments:
         self._known: dict[str, _Environment] = {}
         self._by_template: dict[Template, _Environment] = {}
         self._making = asyncio.Semaphore(_AT_ONCE)
+        self._forgetting: asyncio.Task[None] | None = None
 
     @property
     def pids(self) -> list[int]:
@@ -154,10 +157,11 @@ class Environments:
 
     async def stop(self) -> None:
         """Ends all templates and whatever is being made. Workers are not touched."""
-        opening = [environment.opening for environment in self._known.values() if environment.opening is not None]
-        for task in opening:
+        opening = [environment.opening for environment in self._known.values()]
+        tasks = [task for task in (*opening, self._forgetting) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*opening, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for environment in list(self._by_template.values()):
             assert environment.template is not None
             environment.template.stop()
@@ -171,6 +175,7 @@ class Environments:
 
     def _end(self, environment: _Environment) -> None:
         assert environment.template is not None
+        environment.modules = environment.template.modules
         environment.template.end()
         self._close(environment)
 
@@ -224,7 +229,7 @@ class Environments:
             finally:
                 await asyncio.to_thread(temporary.give_up)
         seconds = round(monotonic() - began, 3)
-        reason = ", ".join(requirements.lines)
+        reason = ", ".join(requirements.shown)
         self._log.add("environment_built", reason=reason, level=logging.INFO, key=requirements.key, seconds=seconds)
         await self._evict()
         return held
@@ -236,20 +241,32 @@ class Environments:
             if removed is not None and removed.template is None and removed.opening is None:
                 del self._known[key]
             self._log.add("environment_removed", reason="least recently used", level=logging.INFO, key=key)
-        if evicted:
-            try:
-                await self._installer.forget_downloads()
-            except (ModelFailed, OSError) as error:
-                # The environment that was made is as good without.
-                logger.warning("what uv has downloaded is not removed: %s", error)
+        if evicted and (self._forgetting is None or self._forgetting.done()):
+            # Nobody waits for it: it waits for every other uv, which may be at work for minutes.
+            self._forgetting = self._loop.create_task(self._forget_downloads())
+
+    async def _forget_downloads(self) -> None:
+        try:
+            await self._installer.forget_downloads()
+        except (ModelFailed, OSError) as error:
+            logger.warning("what uv has downloaded is not removed: %s", error)
 
     def _failed(self, environment: _Environment, message: str) -> ModelFailed:
+        self._forget_failed()
         before = environment.failure
         attempts = 1 if before is None else before.attempts + 1
         environment.failure = _Failure(message, attempts, monotonic() + _BACKOFF.after(attempts))
         key = environment.requirements.key
         self._log.add("environment_failed", reason=message, level=logging.ERROR, key=key, attempts=attempts)
         return ModelFailed(installing.ERROR_TYPE, message)
+
+    def _forget_failed(self) -> None:
+        """Each version of a requirements.txt that cannot be met is one that there was: they would become ever more."""
+        long_ago = monotonic() - _REMEMBERED
+        for key, known in list(self._known.items()):
+            failure = known.failure
+            if not known.users and known.opening is None and failure is not None and failure.retry_at < long_ago:
+                del self._known[key]
 
 
 def _look_at(opening: asyncio.Task[None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ class _Template:
     """A template without a process."""
 
     pid = 0
-    modules = ()
+    modules = ("learned",)
 
     def start(self) -> None: ...
 
@@ -44,7 +44,9 @@ class _Installer:
         self.made: list[tuple[str, ...]] = []
         self.at_once = self.most_at_once = 0
         self.gate = asyncio.Event()
-        self.gate.set()
+        self.forgetting = asyncio.Event()
+        for event in (self.gate, self.forgetting):
+            event.set()
         self.error: Exception | None = None
 
     async def install(self, requirements: Requirements, directory: Path) -> None:
@@ -58,7 +60,8 @@ class _Installer:
         if self.error is not None:
             raise self.error
 
-    async def forget_downloads(self) -> None: ...
+    async def forget_downloads(self) -> None:
+        await self.forgetting.wait()
 
 
 class Host:
@@ -67,15 +70,21 @@ class Host:
         self.installer = _Installer()
         self.log = EventLog()
         self.base = cast(Template, _Template())
+        # What each template was told to import.
+        self.preloaded: list[Sequence[str]] = []
         self.environments = Environments(
             self.base,
             EnvironmentStore(directory, most),
             cast(Installer, self.installer),
-            lambda preload, interpreter: cast(Template, _Template()),
+            lambda preload, interpreter: self._template(preload),
             self.log,
             preload=(),
             idle_time=0.0,
         )
+
+    def _template(self, preload: Sequence[str]) -> Template:
+        self.preloaded.append(preload)
+        return cast(Template, _Template())
 
     async def take(self, number: int) -> Template:
         return await self.environments.take(Requirements(KEYS[number], ("tiny",), (f"tiny=={number}",), None))
@@ -196,6 +205,53 @@ def test_the_least_recently_used_is_removed_and_made_anew_when_it_is_asked_for(t
         # Too many, but all of them are in use.
         assert host.entries() == KEYS
         host.environments.leave(held)
+
+    run(tmp_path, test)
+
+
+def test_nobody_waits_until_downloads_are_removed(tmp_path: Path) -> None:
+    async def test(host: Host) -> None:
+        host.installer.forgetting.clear()
+        for number in range(3):
+            host.environments.leave(await host.take(number))
+            await until(lambda: host.states()[-1] == "IDLE")
+        assert host.entries() == [KEYS[2]]
+
+    run(tmp_path, test, most=1)
+
+
+def test_a_template_begins_with_what_the_one_before_has_learned(tmp_path: Path) -> None:
+    async def test(host: Host) -> None:
+        for _ in range(2):
+            host.environments.leave(await host.take(1))
+            await until(lambda: host.states() == ["IDLE"])
+        assert host.preloaded == [[], ("learned",)]
+
+    run(tmp_path, test)
+
+
+def test_failures_of_long_ago_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(host: Host) -> None:
+        now = 100.0
+        monkeypatch.setattr(environments_module, "monotonic", lambda: now)
+        host.installer.error = ModelFailed("EnvironmentFailedException", "uv says no")
+        for number in range(3):
+            with pytest.raises(ModelFailed):
+                await host.take(number)
+            now += 400.0
+        assert [described.key for described in host.environments.describe()] == KEYS[1:]
+
+    run(tmp_path, test)
+
+
+def test_credentials_of_an_index_are_not_shown(tmp_path: Path) -> None:
+    async def test(host: Host) -> None:
+        lines = ("--index-url https://user:secret@example.org/simple", "tiny==1")
+        await host.environments.take(Requirements(KEYS[0], ("tiny==1",), lines, None))
+        shown = ("--index-url https://***@example.org/simple", "tiny==1")
+        assert [described.requirements for described in host.environments.describe()] == [shown]
+        assert [event.reason for event in host.log.after(0) if event.kind == "environment_built"] == [", ".join(shown)]
+        assert host.installer.made == [lines]
 
     run(tmp_path, test)
 
