@@ -12,8 +12,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.preprocessing import FunctionTransformer
 
+from mmserve_worker.calls import Handler
 from tests.worker.fitted import Failing
-from tests.worker.handled import answered, loaded, refused
+from tests.worker.handled import answered, call, loaded, refused
 
 
 class Doubtful(BaseEstimator):  # type: ignore[misc]
@@ -45,6 +46,26 @@ def test_what_a_model_raises_is_told_and_logged(
     assert refused(loaded(tmp_path, Failing(error)), [[1]]) == (status, error_type, message)
     assert "the-model" in caplog.text
     assert "Traceback" in caplog.text
+
+
+class Wordless:
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_answer_that_cannot_be_written_is_a_failure(tmp_path: Path, count: int) -> None:
+    handler = loaded(tmp_path, Failing(answer=[Wordless()] * count), {"batch_size": "2"})
+    for reply in handler.answer([call([[1]])] * count):
+        assert (reply.status, reply.error_type, reply.error) == (424, "RuntimeError", "no words")
+
+
+def test_a_body_that_there_is_no_memory_for_is_refused(linear: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: Any) -> Any:
+        raise MemoryError("too much")
+
+    monkeypatch.setattr("mmserve_worker.codecs.decode", decode)
+    assert refused(linear, [[1, 2, 3]]) == (507, "MemoryError", "too much")
 
 
 def test_errors_of_the_owner_s_functions_are_not_the_caller_s(tmp_path: Path) -> None:

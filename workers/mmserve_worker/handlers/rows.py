@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmserve_worker import codecs
-from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
+from mmserve_worker.calls import Call, Handler, ModelSpec, Reply
 from mmserve_worker.codecs.answers import Answer
 from mmserve_worker.codecs.refusals import bad_request, quoted
 from mmserve_worker.codecs.rows import Array
@@ -84,8 +84,9 @@ class RowsHandler:
             write = codecs.writer(call.accept)
             columns = self._inputs.read(call.body, call.content_type)
             return _Job(method, columns, len(columns[0]), write)
-        except CallError as error:
-            return error.reply()
+        except RAISED_BY_MODELS as error:
+            # No code of the model's, but a body may be more than there is memory for.
+            return failure(error, self._name)
 
     def _what_there_is(self) -> str:
         return f"this model has {', '.join(self._methods)}"
@@ -103,13 +104,13 @@ class RowsHandler:
         replies = []
         start = 0
         for job in jobs:
-            replies.append(_written(job, results.rows_between(answer, start, start + job.rows)))
+            replies.append(self._written(job, results.rows_between(answer, start, start + job.rows)))
             start += job.rows
         return replies
 
     def _alone(self, job: _Job) -> Reply:
         if not job.rows:
-            return _written(job, np.empty(0))
+            return self._written(job, np.empty(0))
         try:
             answer = self._call(job.method, job.columns)
         except RAISED_BY_MODELS as error:
@@ -117,7 +118,7 @@ class RowsHandler:
         if job.rows == 1 and not isinstance(answer, list) and answer.ndim == 1 and len(answer) != 1:
             # SparsePCA drops the rows' axis where there is one row.
             answer = answer.reshape(1, -1)
-        return _written(job, answer)
+        return self._written(job, answer)
 
     def _call(self, method: str, columns: list[Array]) -> Answer:
         rows = self._inputs.assembled(columns)
@@ -130,9 +131,9 @@ class RowsHandler:
             result = self._methods[method](self._inputs.assembled([column.copy() for column in columns]))
         return results.answer_of(result, method)
 
-
-def _written(job: _Job, answer: Answer) -> Reply:
-    try:
-        return job.write(answer)
-    except CallError as error:
-        return error.reply()
+    def _written(self, job: _Job, answer: Answer) -> Reply:
+        try:
+            return job.write(answer)
+        except RAISED_BY_MODELS as error:
+            # What a model answers may be objects of its own, which are asked for their text.
+            return failure(error, self._name)
