@@ -148,7 +148,9 @@ def test_arrays_of_more_dimensions_are_taken_as_they_are(tmp_path: Path) -> None
     np.testing.assert_allclose(answered(handler, images.tolist()), expected, rtol=1e-6)
     np.testing.assert_allclose(answered(handler, images[0].tolist()), expected[:1], rtol=1e-6)
     assert refused(handler, [1.0, 2.0])[2] == '"image" takes 3 dimensions: 1 were sent'
-    assert refused(handler, [[[1.0, 2.0]]])[0] == 400
+    status, _, message = refused(handler, [[[1.0, 2.0]]])
+    assert (status, "image" in message, "Got: 1 Expected: 2" in message) == (400, True, True)
+    assert message.endswith("Got: 2 Expected: 3")
 
 
 def test_texts_are_a_row_each(tmp_path: Path) -> None:

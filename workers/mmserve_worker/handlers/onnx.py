@@ -22,6 +22,8 @@ from mmserve_worker.handlers.served import Method, Served
 
 # What ONNX Runtime writes before what it has to say.
 _PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+# And behind it.
+_ADVICE = "Please fix "
 _ERRORS_ONLY = 3
 
 
@@ -100,5 +102,10 @@ class _Runner:
         try:
             (result,) = self._session.run([name], inputs)
         except self._refusal as error:
-            raise bad_request(_PREFIX.sub("", str(error)).partition("\n")[0]) from error
+            raise bad_request(_refused(str(error))) from error
         return result
+
+
+def _refused(said: str) -> str:
+    """In one line, with the figures of the others and without the advice at the end."""
+    return " ".join(_PREFIX.sub("", said).partition(_ADVICE)[0].split())
