@@ -70,6 +70,9 @@ class Freshness:
         if not await self._registry.in_thread(model.source.renew):
             await self._lose(model)
             raise ModelNotFound(name)
+        if self._registry.get(name) is not model:
+            # Unregistered meanwhile.
+            raise ModelNotFound(name)
         return await self._supervisor.rollover.refresh(self._dispatcher.queue(model).pool)
 
     async def _run(self) -> None:
@@ -85,7 +88,7 @@ class Freshness:
         listed = store if isinstance(store, S3Store) and await self._is_listed(store) else None
         for model in self._registry.models:
             source = model.source
-            if not isinstance(source, S3Source) or self._s3.is_away:
+            if not isinstance(source, S3Source) or self._s3.is_away or self._registry.get(model.name) is not model:
                 continue
             if listed is not None and listed.covers(source):
                 exists = bool(source.fingerprint())

@@ -204,7 +204,11 @@ class Operations:
 
     async def _restored(self, record: Record) -> Model | None:
         store = self._registry.store
-        source = None if record.source is None else self._registry.source(record.source)
+        try:
+            source = None if record.source is None else self._registry.source(record.source)
+        except ServingError as error:
+            logger.error("model %s cannot be served as it was registered: %s", record.name, error)
+            return None
         if source is None and store is not None:
             source = await self._registry.in_thread(lambda: store.recall(record.name))
         if source is None:

@@ -138,7 +138,7 @@ def test_the_handler_that_was_said_at_registration_holds(start: Start, elsewhere
 
 def test_one_that_is_not_what_it_was_takes_nobody_else_with_it(start: Start, store: Path, elsewhere: Path) -> None:
     first = start()
-    names = ["damaged", "cut", "gone", "broken", "whole"]
+    names = ["damaged", "cut", "gone", "broken", "whole", "foreign"]
     for name in names:
         write_coded(elsewhere / name)
         register(first, elsewhere / name, min_worker="1")
@@ -148,6 +148,8 @@ def test_one_that_is_not_what_it_was_takes_nobody_else_with_it(start: Start, sto
     state_file(first, "damaged").write_bytes(b"\0" * 100)
     cut = state_file(first, "cut")
     cut.write_bytes(cut.read_bytes()[:-20])
+    foreign = state_file(first, "foreign")
+    foreign.write_text(foreign.read_text().replace(str(elsewhere), "ftp://host"))
     shutil.rmtree(elsewhere / "gone")
     write_coded(elsewhere / "broken", load="raise ValueError('since then')")
     (store / "left").rename(elsewhere / "left")
@@ -164,7 +166,9 @@ def test_one_that_is_not_what_it_was_takes_nobody_else_with_it(start: Start, sto
         # It can be registered again.
         register(second, elsewhere / name)
         assert ask(second, name).status_code == 200
-    assert_error(ask(second, "left"), 404, "ModelNotFoundException", "left")
+    for name in ("left", "foreign"):
+        assert_error(ask(second, name), 404, "ModelNotFoundException", name)
+    assert "ftp://host/foreign" in log
     gone, broken = ask(second, "gone"), ask(second, "broken")
     assert gone.status_code == 424
     assert "gone" in gone.json()["message"]

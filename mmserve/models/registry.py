@@ -30,6 +30,8 @@ _ALL = "ALL"
 _ONLY_FOR = 1.0
 # Names that the store is asked for at one time; it may be far away.
 _THREADS = 16
+# Lists of all there is, apart from those: the first of S3 may take long, and all who ask wait for it.
+_LISTING_THREADS = 2
 
 
 class Registry:
@@ -50,6 +52,7 @@ class Registry:
         self._finding: dict[str, asyncio.Task[Source | None]] = {}
         # Of its own, so that a store that does not answer holds up nothing else.
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="store")
+        self._listing_threads = ThreadPoolExecutor(_LISTING_THREADS, thread_name_prefix="list")
 
     def source(self, url: str) -> Source:
         """What a registration's `url` means."""
@@ -145,7 +148,10 @@ class Registry:
 
     async def urls(self) -> dict[str, str]:
         """Every servable model and where it comes from, sorted by name."""
-        found = {} if self.store is None else await self.in_thread(self.store.models)
+        found: dict[str, str] = {}
+        if self.store is not None:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._listing_threads, self.store.models)
         for name in self._withdrawn:
             found.pop(name, None)
         found.update((model.name, model.source.url) for model in self._models.values())

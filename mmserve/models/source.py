@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -115,10 +115,11 @@ def is_loaded(entry: os.DirEntry[str]) -> bool:
     return entry.name in _OTHER_FILES or entry.name.endswith(".py") or is_model(Path(entry.path))
 
 
-def _stamps(directory: Path) -> Iterator[tuple[str | int, ...]]:
+def _stamps(directory: Path, folders: Collection[str] = contracts.CODE_DIRECTORIES) -> Iterator[tuple[str | int, ...]]:
     for entry in os.scandir(directory):
-        if entry.name in contracts.CODE_DIRECTORIES and entry.is_dir():
-            for name, *rest in _stamps(Path(entry.path)):
+        if entry.name in folders and entry.is_dir():
+            # No farther down: links that lead back up would never end.
+            for name, *rest in _stamps(Path(entry.path), ()):
                 yield f"{entry.name}/{name}", *rest
         elif is_loaded(entry) or entry.name.endswith(_CONFIGURATIONS):
             yield _stamp(entry.name, entry.stat())

@@ -120,6 +120,20 @@ def test_a_refresh_of_a_deleted_object_ends_its_model(server: Server, s3: S3) ->
     assert [event["kind"] for event in events(server, "fleeting", "model_gone")] == ["model_gone"]
 
 
+def test_a_refresh_of_what_was_unregistered_meanwhile_finds_nothing(
+    server: Server, s3: S3, threads: ThreadPoolExecutor
+) -> None:
+    put(s3, "leaving", "ja")
+    assert ask(server, "leaving").text == "ja"
+    s3.forget()
+    with s3.fault("HEAD", key("leaving"), times=1, delay=1.0):
+        refreshing = threads.submit(refresh, server, "leaving")
+        wait_until(lambda: s3.count("HEAD", key("leaving")), "S3 to be asked")
+        assert server.management.delete("/models/leaving").status_code == 200
+        assert not refreshing.done()
+        assert refreshing.result().status_code == 404
+
+
 def test_what_is_in_the_list_needs_no_other_request_than_its_download(watching: Server, s3: S3) -> None:
     put(s3, "listed", "ja")
     s3.put(f"{PREFIX}other.zip", b"")

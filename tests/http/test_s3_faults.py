@@ -16,6 +16,8 @@ from tests.supervision.coded import ask, stays
 
 # Seconds between two looks at S3, where a test waits for one.
 _OFTEN = 0.2
+# More than may look for a model's name at one time.
+_LISTERS = 20
 # More than archives are unpacked at one time.
 _HANGING = [f"hanging-{number}" for number in range(8)]
 
@@ -131,6 +133,19 @@ def test_a_server_is_ready_before_s3_has_been_listed(serve: Callable[..., Server
         started = time.monotonic()
         server.end()
         assert time.monotonic() - started < 5
+
+
+def test_who_waits_for_the_first_list_holds_up_nobody_else(
+    serve: Callable[..., Server], s3: S3, threads: ThreadPoolExecutor
+) -> None:
+    put(s3, "unlisted", "ja")
+    with s3.fault("GET", "", delay=2.0):
+        server = serve_s3(serve, s3)
+        listing = [threads.submit(server.management.get, "/models") for _ in range(_LISTERS)]
+        wait_until(lambda: s3.count("GET", ""), "the list to be asked for")
+        assert ask(server, "unlisted").text == "ja"
+        assert not [call for call in listing if call.done()]
+        assert {call.result().status_code for call in listing} == {200}
 
 
 def test_models_are_served_and_renewed_where_only_reading_is_allowed(serve: Callable[..., Server], s3: S3) -> None:

@@ -48,3 +48,14 @@ def test_a_batch_size_that_was_said_to_the_server_is_asked_for_of_the_models_cod
     model.scaled_to = ModelSettings(batch_size=8)
     content = prepare(model, cache, All(), {})
     assert (content.options["batch_size"], content.settings.batch_size) == ("8", 2)
+
+
+@pytest.mark.timeout(10)
+def test_newer_files_are_told_in_a_directory_whose_links_lead_back_up(tmp_path: Path) -> None:
+    (tmp_path / "model.py").touch()
+    for name in ("code", "MAR-INF"):
+        (tmp_path / name).symlink_to(".")
+    before = LocalSource(tmp_path).fingerprint()
+    assert before
+    (tmp_path / "model.py").write_text("# newer")
+    assert LocalSource(tmp_path).fingerprint() != before
