@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from functools import partial
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -20,13 +21,12 @@ from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Query, Request
+from mmserve.scheduling.streams import CLIENT_GONE
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 
 _PRIORITY = "x-priority"
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
-# What is counted, and never sent, for a client that did not wait for its answer; nginx's number.
-_CLIENT_GONE = 499
 
 
 class Target(NamedTuple):
@@ -70,11 +70,15 @@ class Asking:
             self._bodies.release(body)
 
     async def _answer(self, queue: ModelQueue, waiting: Request, arrived: float) -> Answer:
-        status = _CLIENT_GONE
+        status = CLIENT_GONE
         try:
             self._dispatcher.submit(queue, waiting)
             answer = await waiting.future
             status = answer.status
+            if answer.stream is not None:
+                # It counts when it is over, by how it ends.
+                answer.stream.begin(status, partial(_count, queue, arrived))
+                status = 0
         except ServingError as error:
             status = error.status
             raise
@@ -82,7 +86,8 @@ class Asking:
             self._dispatcher.withdraw(queue, waiting)
             raise
         finally:
-            queue.pool.stats.answered(status, time.monotonic() - arrived)
+            if status:
+                _count(queue, arrived, status)
         return answer
 
     async def _find(self, request: web.BaseRequest, target: Target, timeout: float) -> Model:
@@ -103,6 +108,10 @@ class Asking:
         if only is None:
             raise BadRequest(f"Say which model: by the header {TARGET_MODEL} or by ?model_name=.")
         return only
+
+
+def _count(queue: ModelQueue, arrived: float, status: int) -> None:
+    queue.pool.stats.answered(status, time.monotonic() - arrived)
 
 
 def _priority(said: str) -> int:

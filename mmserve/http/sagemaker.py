@@ -112,7 +112,7 @@ class SageMakerApi:
     def _response(self, request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:
         if answer.status >= 300:
             if answer.stream is not None:
-                answer.stream.abandon()
+                answer.stream.decline()
             message = answer.body[:_LONGEST_MESSAGE].decode("utf-8", "replace")
             return _model_error(answer.status, message, request_id)
         further = _identified(request_id)

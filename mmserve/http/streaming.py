@@ -38,10 +38,10 @@ def streamed_answer(
         headers = CIMultiDict(response_headers(answer, request_id))
         headers.update(further or {})
     except BaseException:
-        stream.abandon()
+        stream.decline()
         raise
     if answer.status in _BODILESS:
-        stream.abandon()
+        stream.decline()
         return web.Response(status=answer.status, headers=headers)
     return _Streamed(answer, stream, headers, patience)
 
