@@ -217,7 +217,7 @@ class Server:
         known = self.registry.get(_ONLY)
         if known is None or known.source != source:
             known = Model(_ONLY, source, registered=True, registered_with=ModelSettings(min_workers=1))
-            self.registry.add(known)
+        self.registry.add_main(known)
         self._only = self.dispatcher.queue(known).pool
         self.supervisor.wake(self._only)
 

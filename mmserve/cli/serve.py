@@ -150,7 +150,7 @@ def serve_here(loaded: Loaded, ready: Any) -> None:
             inference=server.inference.url,
             management=server.management.url,
             store=settings.model_store,
-            models=server.store.count() if server.store is not None else 0,
+            models=server.store.count() if server.store is not None else len(server.registry.models),
         )
         held.write(running)
         _notify_systemd()

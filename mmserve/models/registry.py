@@ -47,6 +47,8 @@ class Registry:
         self._withdrawn: set[str] = set()
         # What was asked by PUT for models that are not in the store now.
         self._scalings: dict[str, ModelSettings] = {}
+        # Of a server for one model: whatever else was registered with it.
+        self._main: str | None = None
         self._only: str | None = None
         self._only_until = 0.0
         self._finding: dict[str, asyncio.Task[Source | None]] = {}
@@ -125,6 +127,11 @@ class Registry:
         self._scalings.pop(model.name, None)
         self._only_until = 0.0
 
+    def add_main(self, model: Model) -> None:
+        """The one that is meant where no model is named."""
+        self.add(model)
+        self._main = model.name
+
     def discard(self, model: Model) -> None:
         """Forgets a model as if it had not been added; one of the store is found there again."""
         self._only_until = 0.0
@@ -158,7 +165,10 @@ class Registry:
         return dict(sorted(found.items()))
 
     async def only(self) -> str | None:
-        """The name of the only model there is, if there is only one. The store is not read for every request."""
+        """The name of the model that is meant where none is named: that of a server for one model, or else the only one
+        that there is. The store is not read for every request."""
+        if self._main in self._models:
+            return self._main
         if time.monotonic() >= self._only_until:
             names = list(await self.urls())
             self._only = names[0] if len(names) == 1 else None

@@ -185,6 +185,16 @@ def test_one_model_is_served_from_where_the_platform_puts_it(mmserve: Command, t
         assert listed["modelUrl"] == str(tmp_path / "ml" / "model")
 
 
+def test_the_one_model_is_meant_where_none_is_named_whatever_was_registered(mmserve: Command, tmp_path: Path) -> None:
+    files = {"model.py": code("return Output().add('here')")}
+    directory = models.write_model(tmp_path / "model", files=files)
+    with container(mmserve, SAGEMAKER_MULTI_MODEL="true") as client:
+        assert Agent(client, tmp_path).load("earlier", str(directory)) == 200
+    with container(mmserve, SAGEMAKER_BASE_DIR=str(tmp_path)) as client:
+        assert client.post("/invocations", content="x").text == "here"
+        assert Agent(client, tmp_path).pages() == [["earlier", "model"]]
+
+
 def test_a_script_is_called_and_answers_as_the_platform_says(mmserve: Command, tmp_path: Path) -> None:
     script = (
         "def model_fn(model_dir): return 2\n"

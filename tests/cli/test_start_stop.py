@@ -34,6 +34,11 @@ def ask(url: str, model: str, content: str) -> httpx.Response:
     return httpx.post(f"{url}/predictions/{model}", content=content, timeout=DEADLINE, trust_env=False)
 
 
+def test_a_server_for_one_model_says_so(mmserve: Command, tmp_path: Path) -> None:
+    started = start(mmserve, f"--model={models.write_model(tmp_path / 'linear', models.linear())}")
+    assert (started["models"], started["store"]) == ("1", None)
+
+
 def test_a_server_answers_when_the_command_returns_and_is_gone_when_it_is_stopped(
     mmserve: Command, store: Path
 ) -> None:
