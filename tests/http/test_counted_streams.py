@@ -26,9 +26,9 @@ def gate(directory: Path) -> Gate:
 
 @pytest.fixture(scope="module")
 def server(serve_module: Callable[..., Server], directory: Path, gate: Gate) -> Server:
-    for name in ("whole", "raising", "dying", "left", "unregistered"):
+    for name in ("whole", "raising", "dying", "left"):
         write_streaming(directory / "store" / name, directory / "gate")
-    return serve_module(model_store=directory / "store", preload=LIGHT, drain_timeout=0.2)
+    return serve_module(model_store=directory / "store", preload=LIGHT)
 
 
 def counted(server: Server, model: str) -> dict[str, float]:
@@ -66,14 +66,3 @@ def test_one_whose_client_goes_counts_as_that(server: Server, gate: Gate) -> Non
         assert counted(server, "left") == {}
     wait_until(lambda: counted(server, "left") == {"499": 1}, "its count")
     gate.let("left")
-
-
-def test_one_that_is_given_up_with_its_model_counts_as_too_late(server: Server) -> None:
-    with server.client.stream("POST", "/predictions/unregistered", content="one sleep-20 two") as response:
-        pieces = response.iter_text()
-        assert next(pieces) == "one"
-        assert server.management.delete("/models/unregistered").status_code == 200
-        with pytest.raises(httpx.RemoteProtocolError):
-            next(pieces)
-    # With what else was counted for models that have gone.
-    assert counted(server, "(other)") == {"504": 1}
