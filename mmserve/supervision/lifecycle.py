@@ -222,7 +222,7 @@ class Lifecycle:
             worker.stop_reason = "load_failed"
             self.stop(worker)
             kind, said = message["type"][:_LONGEST], message["message"][:_LONGEST]
-            error = ModelFailed(kind, f"{kind}: {said}")
+            error = ModelFailed(kind, f"{kind}: {said}", status=message["status"])
             self._owner.load_failed(worker, error, message["traceback"][-_LONGEST:])
 
     def _note_start(self, worker: Worker) -> None:

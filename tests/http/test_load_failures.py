@@ -40,6 +40,12 @@ CODE = {
     "exception": ("raise ValueError('bad weather')", "ValueError", "bad weather"),
     "no-message": ("raise KeyError", "KeyError", ""),
     "no-text": ("raise ValueError('\\ud800')", "ValueError", ""),
+    "wordless": (
+        "class Wordless(Exception):\n    def __str__(self):\n        raise ValueError\nraise Wordless",
+        "Wordless",
+        "",
+    ),
+    "cancelled": ("import asyncio\nraise asyncio.CancelledError", "CancelledError", ""),
     "exit": ("raise SystemExit(3)", "SystemExit", "3"),
     "syntax": ("def handle(:", "SyntaxError", ""),
     "no-handle": ("handler = None", "LoadError", "handle"),
@@ -60,6 +66,17 @@ def test_code_that_does_not_load_is_named_to_the_caller(server: Server, server_s
     assert described["failure"]["attempts"] == 1
     assert server.predictions("healthy", [[1.0]]) == [3.0]
     assert server.client.get("/ping").status_code == 200
+
+
+def test_a_model_that_finds_no_memory_is_told_as_other_models_could_go(
+    server: Server, server_store: Path, tmp_path: Path
+) -> None:
+    code = {"model.py": "raise MemoryError('not so much')"}
+    models.write_model(server_store / "greedy", files=code)
+    assert_error(server.predict("greedy", [[1.0]]), 507, "MemoryError", "not so much")
+    registered = models.write_model(tmp_path / "registered", files=code)
+    response = server.management.post("/models", params={"url": str(registered)})
+    assert_error(response, 507, "MemoryError", "not so much")
 
 
 def test_the_traceback_is_in_the_log_and_in_the_description(server: Server, server_store: Path) -> None:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from mmserve_worker import batch, codeless, environment, handlers, learning, process
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
 from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
-from mmserve_worker.handlers.errors import RAISED_BY_MODELS, words_of
+from mmserve_worker.handlers.errors import RAISED_BY_MODELS, status_of, words_of
 from mmserve_worker.streaming import StreamSender
 
 logger = logging.getLogger("mmserve.worker")
@@ -130,6 +130,7 @@ class Worker:
                 frame.model_key,
                 {
                     "type": error.error_type if isinstance(error, CallError) else type(error).__name__,
+                    "status": status_of(error),
                     "message": words_of(error)[:_LONGEST],
                     "traceback": trace,
                 },

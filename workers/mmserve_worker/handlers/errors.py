@@ -39,8 +39,12 @@ def model_failure(error: BaseException, model: str) -> Reply:
     if isinstance(error, CallError):
         return error.reply()
     logger.error("model %s raised", model, exc_info=error)
-    status = 507 if isinstance(error, MemoryError) else 424
-    return CallError(status, type(error).__name__, one_line(error)).reply()
+    return CallError(status_of(error), type(error).__name__, one_line(error)).reply()
+
+
+def status_of(error: BaseException) -> int:
+    """507 has whoever runs the host unload other models, as SageMaker does."""
+    return 507 if isinstance(error, MemoryError) else 424
 
 
 def one_line(error: BaseException) -> str:
