@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 
 from mmserve.errors import ModelNotFound, ServingError
-from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.models.s3 import S3
 from mmserve.models.s3_objects import S3Source
@@ -68,7 +67,7 @@ class Freshness:
         """
         model = await self._registry.find(name)
         if not await self._registry.in_thread(model.source.renew):
-            await self._lose(model)
+            await self._operations.lose(model)
             raise ModelNotFound(name)
         if self._registry.get(name) is not model:
             # Unregistered meanwhile.
@@ -98,7 +97,7 @@ class Freshness:
             else:
                 continue
             if not exists:
-                await self._lose(model)
+                await self._operations.lose(model)
         self._supervisor.rollover.hurry()
 
     async def _is_listed(self, store: S3Store) -> bool:
@@ -120,14 +119,6 @@ class Freshness:
         except ServingError as error:
             logger.warning("%s cannot be looked at: %s", source.url, error)
             return True
-
-    async def _lose(self, model: Model) -> None:
-        """Of the store, it is served no more; who has registered it has to say so."""
-        if model.registered or self._registry.get(model.name) is not model:
-            return
-        self._registry.lose(model)
-        self._log.add("model_gone", model.name, model.source.url, level=logging.WARNING)
-        await self._operations.finish_anyway(self._operations.finish(model))
 
     def _tell(self, reason: str) -> None:
         if reason:

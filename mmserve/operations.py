@@ -29,7 +29,6 @@ from mmserve.scheduling.queue import ModelQueue
 from mmserve.supervision.failure import LoadFailure
 from mmserve.supervision.pool import Pool
 from mmserve.supervision.supervisor import Supervisor
-from mmserve.supervision.worker import WorkerState
 
 logger = logging.getLogger("mmserve")
 
@@ -156,6 +155,20 @@ class Operations:
         self._log.add("model_unregistered", name, level=logging.INFO)
         await self.finish(model)
 
+    async def lose(self, model: Model) -> None:
+        """Its files have gone. What was accepted is answered; a registration holds, for when they are back."""
+        await self.finish_anyway(self._lose(model))
+
+    async def _lose(self, model: Model) -> None:
+        async with self._changing:
+            if self._registry.get(model.name) is not model or (model.registered and model.content is None):
+                return
+            anew = self._registry.lose(model)
+            if anew is not None:
+                self._supervisor.rescale(self._dispatcher.queue(anew).pool, to_minimum=False)
+        self._log.add("model_gone", model.name, model.source.url, level=logging.WARNING)
+        await self.finish(model)
+
     async def describe(self, name: str) -> ModelQueue:
         return self._dispatcher.queue(await self._registry.find(name))
 
@@ -165,7 +178,7 @@ class Operations:
 
     def _status(self, name: str) -> str:
         model = self._registry.get(name)
-        return status(self._dispatcher.queue(model).pool) if model is not None else "SLEEPING"
+        return self._dispatcher.queue(model).pool.status if model is not None else "SLEEPING"
 
     async def _locate(self, url: str, name: str | None) -> tuple[Source, str]:
         source = self._registry.source(url)
@@ -280,12 +293,3 @@ class Operations:
         self._dispatcher.forget(model)
         # Somebody may wait for its workers, and it may never have had one whose end would tell.
         queue.pool.notify()
-
-
-def status(pool: Pool) -> str:
-    """READY, PENDING while the first worker comes up, FAILED with the reason in describe, or SLEEPING."""
-    if pool.ready:
-        return "READY"
-    if any(worker.state in (WorkerState.STARTING, WorkerState.LOADING) for worker in pool.workers):
-        return "PENDING"
-    return "FAILED" if pool.failure is not None else "SLEEPING"

@@ -24,7 +24,7 @@ from mmserve.http.body import BodyReader
 from mmserve.http.observation import ObservationApi
 from mmserve.models.model import Model
 from mmserve.models.settings import ModelSettings, SettingError
-from mmserve.operations import Operations, status
+from mmserve.operations import Operations
 from mmserve.scheduling.queue import ModelQueue
 from mmserve.supervision.memory import MIB
 from mmserve.supervision.worker import Worker
@@ -206,7 +206,7 @@ def _description(queue: ModelQueue) -> dict[str, Any]:
     described: dict[str, Any] = {
         "modelName": model.name,
         "modelUrl": model.source.url,
-        "status": status(pool),
+        "status": pool.status,
         "minWorkers": settings.min_workers,
         "maxWorkers": settings.max_workers,
         "batchSize": settings.batch_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -88,6 +88,10 @@ class Model:
     scaled_to: ModelSettings = field(default_factory=ModelSettings)
     content: Content | None = None
     key: int = field(default_factory=lambda: next(_keys))
+
+    def anew(self) -> Model:
+        """As it was said to be served, and nothing of its files."""
+        return replace(self, content=None, key=next(_keys))
 
     def settings(self, defaults: EffectiveSettings) -> EffectiveSettings:
         said = ModelSettings()

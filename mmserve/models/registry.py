@@ -138,11 +138,16 @@ class Registry:
         if self._models.get(model.name) is model:
             del self._models[model.name]
 
-    def lose(self, model: Model) -> None:
-        """It has gone from the store; when it is back, it is as it was scaled."""
+    def lose(self, model: Model) -> Model | None:
+        """Its files have gone; when they are back, it is as it was registered and scaled. Gives what stands for it
+        until then if it was registered."""
         self.discard(model)
+        if model.registered:
+            anew = self._models[model.name] = model.anew()
+            return anew
         if model.scaled_to.values():
             self._scalings[model.name] = model.scaled_to
+        return None
 
     def remove(self, model: Model) -> None:
         """Forgets a model; one of the store stays away until it is registered again."""

@@ -19,6 +19,7 @@ _LATEST = 0.2
 _SHARE_EVERY = 0.1
 # Seconds of work from which on it says something.
 _LEAST_BUSY = 0.02
+_COMING = (WorkerState.STARTING, WorkerState.LOADING)
 _ENDING = (WorkerState.STOPPING, WorkerState.DEAD)
 
 
@@ -89,6 +90,15 @@ class Pool:
     @property
     def ready(self) -> int:
         return sum(worker.state in (WorkerState.IDLE, WorkerState.BUSY) for worker in self.workers)
+
+    @property
+    def status(self) -> str:
+        """READY, PENDING while the first worker comes up, FAILED, or SLEEPING."""
+        if self.ready:
+            return "READY"
+        if any(worker.state in _COMING for worker in self.workers):
+            return "PENDING"
+        return "FAILED" if self.failure is not None else "SLEEPING"
 
     @property
     def settled(self) -> bool:

@@ -176,6 +176,24 @@ def test_a_deleted_object_stops_being_served_and_is_served_again_when_it_is_back
     assert watching.describe("away")["batchSize"] == 7
 
 
+def test_what_was_registered_by_its_url_is_not_served_either_until_it_is_back(watching: Server, s3: S3) -> None:
+    s3.put("elsewhere/own.tar.gz", archive("first"))
+    url = f"s3://{s3.bucket}/elsewhere/own.tar.gz"
+    asked = {"url": url, "model_name": "own", "min_worker": "1", "batch_size": "7"}
+    assert watching.management.post("/models", params=asked).status_code == 200
+    assert ask(watching, "own").text == "first"
+    s3.delete("elsewhere/own.tar.gz")
+    wait_until(lambda: ask(watching, "own").status_code == 404, "the model to go")
+    assert ask(watching, "own").json()["type"] == "NoSuchKey"
+    wait_until(lambda: not watching.worker_pids("own"), "the end of its workers")
+    assert watching.describe("own")["modelUrl"] == url
+    assert len(events(watching, "own", "model_gone")) == 1
+    s3.put("elsewhere/own.tar.gz", archive("second"))
+    # Nobody asks for it: it was registered with a worker.
+    wait_until(lambda: watching.describe("own")["status"] == "READY", "the model to come back")
+    assert (ask(watching, "own").text, watching.describe("own")["batchSize"]) == ("second", 7)
+
+
 def test_workers_have_none_of_the_servers_credentials(server: Server, s3: S3) -> None:
     s3.put(key("nosy"), archive("", **{"model.py": code("return Output().add_as_json(sorted(os.environ))")}))
     found = ask(server, "nosy").json()
