@@ -128,6 +128,13 @@ class StoreUnavailable(ServingError):
     retry_after = 1
 
 
+class BucketMissing(StoreUnavailable):
+    """Most likely a mistake, or a copy of S3 that is not filled yet: no model is taken for deleted."""
+
+    def __init__(self, bucket: str) -> None:
+        super().__init__(f"There is no bucket {bucket}.")
+
+
 class PredictTimeout(ServingError):
     status = 504
     error_type = "PredictTimeoutException"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mmserve.backoff import Backoff
-from mmserve.errors import ModelFailed, StoreUnavailable
+from mmserve.errors import BucketMissing, ModelFailed, StoreUnavailable
 from mmserve.models.destination import ArchiveError
 
 logger = logging.getLogger("mmserve.models")
@@ -125,7 +125,7 @@ class S3:
         try:
             return self._ask(f"s3://{bucket}/{prefix}", ask, _ATTEMPTS, "s3:ListBucket on the bucket")
         except _Missing as error:
-            raise StoreUnavailable(f"There is no bucket {bucket}: {error}") from error
+            raise BucketMissing(bucket) from error
 
     def download(self, bucket: str, key: str, file: Path, largest: int) -> Stored | None:
         """What was there, all of it, is in the file; None where there is nothing any more.

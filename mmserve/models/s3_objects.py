@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mmserve.errors import BadRequest, ModelFailed, StoreUnavailable
+from mmserve.errors import BadRequest, BucketMissing, ModelFailed, StoreUnavailable
 from mmserve.models.archive import ArchiveCache, without_suffix
 from mmserve.models.cached import CachedContents, disk_full_named
 from mmserve.models.s3 import S3, Stored
@@ -78,6 +78,8 @@ class Objects:
         self._cached = cached
         self._believed = _BELIEVED * interval
         self._seen: dict[str, _Seen] = {}
+        # Buckets that were not there when they were listed last; of one key alone S3 does not tell that.
+        self._missing: set[str] = set()
         self._lock = threading.Lock()
 
     def source(self, url: str) -> S3Source:
@@ -114,7 +116,12 @@ class Objects:
     def list(self, bucket: str, prefix: str) -> Mapping[str, Stored]:
         """Everything there is with a prefix, by key. What is not there, and was before, has gone."""
         now = time.monotonic()
-        found = self.s3.list(bucket, prefix)
+        try:
+            found = self.s3.list(bucket, prefix)
+        except BucketMissing:
+            self._missing.add(bucket)
+            raise
+        self._missing.discard(bucket)
         below = f"{SCHEME}{bucket}/{prefix}"
         seen = {f"{SCHEME}{bucket}/{key}": _Seen(stored, now) for key, stored in found.items()}
         with self._lock:
@@ -169,6 +176,8 @@ class Objects:
 
     def _note(self, source: S3Source, stored: Stored | None, asked_at: float) -> None:
         """What S3 has said. What is gone is not cached any more either: else it would be back when S3 is away."""
+        if stored is None and source.bucket in self._missing:
+            raise BucketMissing(source.bucket)
         with self._lock:
             if stored is None:
                 self._seen.pop(source.url, None)

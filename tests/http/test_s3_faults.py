@@ -190,3 +190,20 @@ def test_a_store_that_hangs_holds_up_nobody_else(server: Server, s3: S3, threads
         assert ask(server, "warm").text == "ja"
         assert not [call for call in hanging if call.done()]
         assert {call.result().text for call in hanging} == {"ja"}
+
+
+def test_a_bucket_that_is_missing_is_named_and_takes_no_model_away(serve: Callable[..., Server], s3: S3) -> None:
+    put(s3, "kept", "ja")
+    put(s3, "later", "ja")
+    server = serve_s3(serve, s3, s3_check_interval=0.1)
+    assert ask(server, "kept").text == "ja"
+    with s3.fault(status=404):
+        wait_until(lambda: kinds(server, "store_not_listed"), "word of it")
+        s3.forget()
+        wait_until(lambda: s3.count("GET", "") > 1, "two more looks")
+        refused = ask(server, "never-listed")
+        assert (refused.status_code, refused.json()["message"]) == (503, f"There is no bucket {s3.bucket}.")
+        assert ask(server, "kept").text == "ja"
+    wait_until(lambda: ask(server, "never-listed").status_code == 404, "the bucket to be back")
+    assert ask(server, "later").text == "ja"
+    assert not kinds(server, "model_gone")
