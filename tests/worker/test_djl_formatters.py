@@ -113,3 +113,27 @@ def test_a_call_for_another_method_reaches_it_or_is_refused(formatted: Load) -> 
     handler = formatted("@output_formatter\ndef written(prediction):\n    return prediction.tolist()\n")
     assert answer(handler, b"[[1]]", method="predict").body == b"[3.0]"
     assert answer(handler, b"[[1]]", method="predict_proba").status == 400
+
+
+def test_a_handler_of_the_model_s_own_finds_them_in_its_first_call(load: Load) -> None:
+    source = """
+        from djl_python.input_parser import input_formatter
+        from djl_python.output_formatter import output_formatter
+
+        class Proxy:
+            def __call__(self): pass
+            def __getattribute__(self, name): raise RuntimeError("there is nothing behind it now")
+
+        proxy = Proxy()
+
+        @output_formatter
+        def framed(prediction): return f"<{prediction}>"
+
+        def handle(inputs):
+            global found
+            if inputs.is_empty():
+                found = inputs.get_properties()
+                return None
+            return Output().add(found["output_formatter"]("input_formatter" in found))
+    """
+    assert answer(load(source)).body == b"<False>"

@@ -8,7 +8,7 @@ decorated functions instead, see djl_formatted.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ _DEFAULT_HANDLER = "handle"
 # As in `option.entryPoint=djl_python.sklearn_handler`: the handler is the server's, and decorated functions of model.py
 # are its parts.
 _BUILT_IN = "djl_python."
+# Decorated functions that a handler of the model's own is told of in its first call.
+_FORMATTERS = ("input_formatter", "output_formatter")
 
 
 def load(spec: ModelSpec) -> Handler:
@@ -35,12 +37,13 @@ def load(spec: ModelSpec) -> Handler:
     module = model_code.entry_module(directory, entry_point)
     name = spec.options.get("option.handler") or _DEFAULT_HANDLER
     handle = getattr(module, name, None)
+    parts = djl_formatted.parts_of(module)
     if not callable(handle):
-        if djl_formatted.has_parts(module):
+        if parts:
             return djl_formatted.load(spec, directory, module)
         raise LoadError(f"{entry_point} has no function {name}(inputs)")
     handler = DjlHandler(spec, directory, name, handle)
-    handler.initialize()
+    handler.initialize({part: function for part, function in parts.items() if part in _FORMATTERS})
     return handler
 
 
@@ -51,8 +54,10 @@ class DjlHandler:
         self._requests = Requests(spec, directory, name)
         self._batching = Batching(spec, self._replies, model_failure)
 
-    def initialize(self) -> None:
-        output = self._handle(self._requests.initial())
+    def initialize(self, formatters: Mapping[str, Callable[..., Any]]) -> None:
+        inputs = self._requests.initial()
+        inputs.properties.update(formatters)
+        output = self._handle(inputs)
         if output is not None and getattr(output, "code", 200) >= 300:
             raise LoadError(f"{self._function_name} answered the first call with {djl_replies.described(output)}")
 

@@ -30,16 +30,12 @@ from mmserve_worker.handlers.served import Served
 Part = Callable[..., Any]
 
 
-def has_parts(module: ModuleType) -> bool:
-    return bool(_parts(module))
-
-
 def load(spec: ModelSpec, directory: Path, module: ModuleType) -> Handler:
-    parts = _parts(module)
+    parts = parts_of(module)
     return FormattedHandler(spec, directory, parts) if parts else rows.load(spec)
 
 
-def _parts(module: ModuleType) -> dict[str, Part]:
+def parts_of(module: ModuleType) -> dict[str, Part]:
     """The decorated functions of a module by what they are; of several for the same, the last counts."""
     return {part: value for value in vars(module).values() for part in PARTS if is_part(value, part)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 PARTS = ("input_formatter", "output_formatter", "init_handler", "prediction_handler")
@@ -27,4 +28,5 @@ def decorator(part: str) -> Callable[..., Any]:
 
 
 def is_part(value: Any, part: str) -> bool:
-    return callable(value) and getattr(value, _MARK, None) == part
+    # By its type: what else a module holds may run code when it is looked at.
+    return type(value) is FunctionType and getattr(value, _MARK, None) == part
