@@ -85,6 +85,7 @@ class Freshness:
     async def _check(self) -> None:
         store = self._registry.store
         listed = store if isinstance(store, S3Store) and await self._is_listed(store) else None
+        gone = []
         for model in self._registry.models:
             source = model.source
             if not isinstance(source, S3Source) or self._s3.is_away or self._registry.get(model.name) is not model:
@@ -97,8 +98,10 @@ class Freshness:
             else:
                 continue
             if not exists:
-                await self._operations.lose(model)
+                gone.append(model)
         self._supervisor.rollover.hurry()
+        # Side by side: what each has accepted may take a while to finish.
+        await asyncio.gather(*map(self._operations.lose, gone))
 
     async def _is_listed(self, store: S3Store) -> bool:
         refused = ""
