@@ -101,7 +101,8 @@ class Server:
             S3Options(settings.s3_endpoint_url, settings.s3_region, settings.s3_profile, settings.s3_anonymous),
             settings.model_loading_timeout,
         )
-        self.objects = Objects(self.s3, CachedObjects(Path(settings.cache_dir)), settings.s3_check_interval)
+        cached = CachedObjects(Path(settings.cache_dir), settings.s3_endpoint_url)
+        self.objects = Objects(self.s3, cached, settings.s3_check_interval)
         self.store = store_of(settings.model_store, self.objects)
         self.inference = Listener(bind(settings.inference_address))
         shared = settings.management_address == settings.inference_address

@@ -22,6 +22,8 @@ _DIRECTORY = "s3"
 _SUFFIX = ".json"
 # Of a file's name, enough that no two urls share one.
 _DIGITS = 32
+# As the AWS environment says where S3 answers, the first that does.
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 class CachedObject(msgspec.Struct, frozen=True):
@@ -37,10 +39,12 @@ _decoder = msgspec.json.Decoder(CachedObject)
 
 
 class CachedObjects:
-    """One object serves all threads."""
+    """Those of one endpoint: elsewhere, other objects have the same urls. One object serves all threads."""
 
-    def __init__(self, cache: Path) -> None:
-        self._directory = cache / _DIRECTORY
+    def __init__(self, cache: Path, endpoint_url: str | None = None) -> None:
+        said = (endpoint_url, *map(os.environ.get, _ENDPOINT_VARIABLES))
+        endpoint = next(filter(None, said), "")
+        self._directory = cache / _DIRECTORY / _named(endpoint) if endpoint else cache / _DIRECTORY
         self._known: dict[str, CachedObject] = {}
         self._lock = threading.Lock()
         self._remove_leftovers()
@@ -78,7 +82,7 @@ class CachedObjects:
         with self._lock:
             self._known[cached.url] = cached
         try:
-            self._directory.mkdir(exist_ok=True)
+            self._directory.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(msgspec.json.encode(cached))
             temporary.replace(file)
         except OSError as error:
@@ -105,4 +109,8 @@ class CachedObjects:
                 file.unlink(missing_ok=True)
 
     def _file(self, url: str) -> Path:
-        return self._directory / (hashlib.sha256(url.encode()).hexdigest()[:_DIGITS] + _SUFFIX)
+        return self._directory / (_named(url) + _SUFFIX)
+
+
+def _named(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:_DIGITS]

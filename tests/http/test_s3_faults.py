@@ -164,7 +164,7 @@ def test_damaged_records_of_the_cache_are_ignored(serve: Callable[..., Server], 
     server = serve_s3(serve, s3)
     assert ask(server, "recorded").text == "ja"
     server.end()
-    records = list(Path(server.settings["cache_dir"], "s3").iterdir())
+    records = list(Path(server.settings["cache_dir"], "s3").rglob("*.json"))
     assert len(records) == 1
     records[0].write_bytes(b"{")
     s3.forget()

@@ -138,6 +138,18 @@ def test_a_list_forgets_nothing_that_it_is_not_about(host: Host) -> None:
     assert host.restarted().is_cached(host.source)
 
 
+def test_the_same_url_elsewhere_is_another_object(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.fetch()
+    assert not Objects(host.bucket, CachedObjects(host.directory, "http://minio"), _INTERVAL).is_cached(host.source)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio")
+    assert not host.restarted().is_cached(host.source)
+    host.restarted().list("bucket", "")
+    host.restarted().source(URL).fetch(host.archives)
+    assert host.restarted().is_cached(host.source)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert host.restarted().is_cached(host.source)
+
+
 def test_what_has_to_be_downloaded_is_not_near(host: Host) -> None:
     contents = host.archives.contents
     assert not host.source.is_near(contents)
