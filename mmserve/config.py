@@ -89,6 +89,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(description="Where models are managed; the same as the inference address serves both on one."),
     ] = "http://127.0.0.1:8081"
+    http: Annotated[
+        str,
+        Meta(
+            pattern="^(lane|aiohttp)$",
+            description="`lane` answers plain requests by a way of its own, which is faster; `aiohttp` all by aiohttp's.",
+        ),
+    ] = "lane"
     job_queue_size: Annotated[Positive, Meta(description="Requests that may wait for one model; more get 429.")] = 1000
     batch_size: Annotated[
         Positive,

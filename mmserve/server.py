@@ -22,10 +22,13 @@ from mmserve.freshness import Freshness
 from mmserve.http.asking import Asking
 from mmserve.http.body import BodyReader
 from mmserve.http.inference import InferenceApi
+from mmserve.http.lane import Lane
 from mmserve.http.listener import Listener, bind
 from mmserve.http.management import ManagementApi
+from mmserve.http.native import Native
 from mmserve.http.observation import ObservationApi
-from mmserve.http.sagemaker import SageMakerApi
+from mmserve.http.sagemaker import SageMaker
+from mmserve.http.targets import Targets
 from mmserve.models import keys
 from mmserve.models.archive import ArchiveCache, UnpackLimits
 from mmserve.models.content import prepare
@@ -195,21 +198,19 @@ class Server:
         self.management_api = ManagementApi(
             operations, self.freshness, bodies, overview.status, ObservationApi(self.log, metrics)
         )
-        asking = Asking(self.registry, self.dispatcher, bodies)
-        sagemaker = SageMakerApi(
-            asking,
-            request_timeout=settings.request_timeout,
-            max_request_size=settings.max_request_size,
-            cpus=limits.cpus,
+        sagemaker = SageMaker(
+            request_timeout=settings.request_timeout, max_request_size=settings.max_request_size, cpus=limits.cpus
         )
+        targets = Targets(Native(settings.request_timeout), sagemaker)
+        self.lane = Lane(self.registry, self.dispatcher, targets, max_size=settings.max_request_size)
         self.api = InferenceApi(
-            asking,
+            Asking(self.registry, self.dispatcher, bodies),
+            targets,
             sagemaker,
-            request_timeout=settings.request_timeout,
             is_ready=lambda: self._only is None or self._only.proven,
             fallback=self.management_api.respond if self.management is self.inference else None,
         )
-        await self.inference.start(self.api.handle, settings)
+        await self.inference.start(self.api.handle, settings, self.lane if settings.http == "lane" else None)
         if self.management is not self.inference:
             await self.management.start(self.management_api.handle, settings)
 
@@ -225,6 +226,7 @@ class Server:
     async def stop(self, at_once: asyncio.Event) -> None:
         """Refuses new requests from the first moment, finishes those it has, then ends every process."""
         self.log.add("server_stopping", reason="finishing what was accepted", level=logging.INFO)
+        self.lane.is_open = False
         self.api.draining = self.management_api.draining = True
         self.log.close()
         finishing = asyncio.create_task(self._finish())

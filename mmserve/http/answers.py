@@ -17,6 +17,8 @@ from mmserve.errors import MethodNotAllowed, ServingError
 logger = logging.getLogger("mmserve.http")
 
 REQUEST_ID = "x-request-id"
+# What is counted, and never sent, for a client that did not wait for its answer; nginx's number.
+CLIENT_GONE = 499
 
 # Unique, after a restart too, without asking the system for random bytes at each request.
 _PREFIX = os.urandom(8).hex()
@@ -49,7 +51,16 @@ def error_body(error: ServingError) -> bytes:
     return _json({"code": error.status, "type": error.error_type, "message": str(error)})
 
 
-def error_response(error: ServingError, request_id: str) -> web.Response:
+def as_serving_error(error: Exception, request_id: str) -> ServingError:
+    """What a caller is told. Of a fault of the server's own, the log is told too."""
+    if isinstance(error, ServingError):
+        return error
+    logger.error("request %s failed", request_id, exc_info=error)
+    return ServingError(f"{type(error).__name__}: {error}")
+
+
+def error_response(error: Exception, request_id: str) -> web.Response:
+    error = as_serving_error(error, request_id)
     headers = {"Content-Type": "application/json", REQUEST_ID: request_id}
     response = web.Response(body=error_body(error), status=error.status, headers=headers)
     if isinstance(error, MethodNotAllowed):
@@ -57,9 +68,3 @@ def error_response(error: ServingError, request_id: str) -> web.Response:
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     return response
-
-
-def unexpected(error: Exception, request_id: str) -> web.Response:
-    """A fault of the server's own."""
-    logger.error("request %s failed", request_id, exc_info=error)
-    return error_response(ServingError(f"{type(error).__name__}: {error}"), request_id)

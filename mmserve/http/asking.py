@@ -1,6 +1,6 @@
 """Has a model answer what an HTTP request asks it: finds the model, queues a Request for it, waits for the Answer.
 
-What every API dialect has in common. It is on the hot path: whatever a dialect says beside it stays out of here.
+What every dialect has in common. It is on the hot path: whatever a dialect says beside it stays out of here.
 """
 
 from __future__ import annotations
@@ -8,33 +8,26 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
 from mmserve.errors import BadRequest, NotLoadedInTime, ServingError
 from mmserve.http.body import BodyReader
+from mmserve.http.targets import Target
 from mmserve.models.archive import without_suffix
 from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
-from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Query, Request
+from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Recipient, Request
 from mmserve.scheduling.streams import CLIENT_GONE
 
 TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
 
 _PRIORITY = "x-priority"
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
-
-
-class Target(NamedTuple):
-    """What a path with its query asks for. No model where the headers have to say which."""
-
-    model: str | None
-    method: str
-    query: Query = ()
 
 
 class Asking:
@@ -44,36 +37,30 @@ class Asking:
         self._dispatcher = dispatcher
         self._bodies = bodies
 
-    async def ask(self, request: web.BaseRequest, target: Target, request_id: str, timeout: float) -> Answer:
-        """What the model answers within so many seconds. Raises ServingError."""
+    async def ask(self, request: web.BaseRequest, target: Target, request_id: str) -> Answer:
+        """What the model answers in the time that the dialect allows. Raises ServingError."""
+        headers = request.headers
+        target.dialect.check(headers)
         body: bytes | bytearray | None = self._bodies.arrived(request)
         if body is None:
             body = await self._bodies.read(request)
         try:
             now = time.monotonic()
-            model = self._registry.get(target.model or "") or await self._find(request, target, timeout)
-            headers = request.headers
-            waiting = Request(
-                body,
-                headers.get(hdrs.CONTENT_TYPE, ""),
-                headers.get(hdrs.ACCEPT, ""),
-                target.method,
-                headers,
-                now + timeout,
-                self._loop.create_future(),
-                _priority(headers[_PRIORITY]) if _PRIORITY in headers else USUAL_PRIORITY,
-                target.query,
-                request_id,
-            )
-            return await self._answer(self._dispatcher.queue(model), waiting, now)
+            name = target.model or target.dialect.addressed(headers)
+            model = self._registry.get(name or "") or await self._find(name, target.dialect.timeout)
+            future: asyncio.Future[Answer] = self._loop.create_future()
+            waiting = asked(target, headers, body, now, future, request_id)
+            return await self._answer(self._dispatcher.queue(model), waiting, future, now)
         finally:
             self._bodies.release(body)
 
-    async def _answer(self, queue: ModelQueue, waiting: Request, arrived: float) -> Answer:
+    async def _answer(
+        self, queue: ModelQueue, waiting: Request, future: asyncio.Future[Answer], arrived: float
+    ) -> Answer:
         status = CLIENT_GONE
         try:
             self._dispatcher.submit(queue, waiting)
-            answer = await waiting.future
+            answer = await future
             status = answer.status
             if answer.stream is not None:
                 # It counts when it is over, by how it ends.
@@ -84,34 +71,70 @@ class Asking:
             raise
         except asyncio.CancelledError:
             self._dispatcher.withdraw(queue, waiting)
+            _let_go(future)
             raise
         finally:
             if status:
                 _count(queue, arrived, status)
         return answer
 
-    async def _find(self, request: web.BaseRequest, target: Target, timeout: float) -> Model:
-        """The model of a request if it has not been asked for before, or is not named by the path."""
+    async def _find(self, name: str | None, timeout: float) -> Model:
+        """A model that has not been asked for before, or is not named at all."""
         try:
             async with asyncio.timeout(timeout):
-                return await self._registry.find(target.model or await self._addressed(request))
+                return await self._registry.find(await self._only() if name is None else name)
         except TimeoutError:
             raise NotLoadedInTime("The deadline passed while the model store was read.") from None
 
-    async def _addressed(self, request: web.BaseRequest) -> str:
-        """The model of a request whose path names none."""
-        said = request.headers.get(TARGET_MODEL)
-        if said is not None:
-            key = said.lstrip("/")
-            return without_suffix(key) or key
+    async def _only(self) -> str:
         only = await self._registry.only()
         if only is None:
             raise BadRequest(f"Say which model: by the header {TARGET_MODEL} or by ?model_name=.")
         return only
 
 
+def asked(
+    target: Target,
+    headers: Mapping[str, str],
+    body: bytes | bytearray,
+    now: float,
+    recipient: Recipient,
+    request_id: str,
+) -> Request:
+    """The Request for a target. Raises BadRequest for headers that cannot be understood."""
+    return Request(
+        body,
+        headers.get(hdrs.CONTENT_TYPE, ""),
+        headers.get(hdrs.ACCEPT, ""),
+        target.method,
+        headers,
+        now + target.dialect.timeout,
+        recipient,
+        _priority(headers[_PRIORITY]) if _PRIORITY in headers else USUAL_PRIORITY,
+        target.query,
+        request_id,
+    )
+
+
 def _count(queue: ModelQueue, arrived: float, status: int) -> None:
     queue.pool.stats.answered(status, time.monotonic() - arrived)
+
+
+def _let_go(future: asyncio.Future[Answer]) -> None:
+    """Its caller has gone, and takes nothing of what it may have been answered in the same moment."""
+    if future.done() and not future.cancelled() and future.exception() is None:
+        stream = future.result().stream
+        if stream is not None:
+            stream.abandon()
+
+
+def target_model(headers: Mapping[str, str]) -> str | None:
+    """The name of the model that SageMaker's header asks for."""
+    said = headers.get(TARGET_MODEL)
+    if said is None:
+        return None
+    key = said.lstrip("/")
+    return without_suffix(key) or key
 
 
 def _priority(said: str) -> int:

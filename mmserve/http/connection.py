@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Handler
 
 from mmserve.errors import BadRequest, ServingError
-from mmserve.http.answers import error_response, request_id_of, unexpected
+from mmserve.http.answers import error_response, request_id_of
 
 # What clients do wrong is answered to them; aiohttp would write a traceback of it into the log as well. What goes wrong
 # here is caught and logged before it gets to aiohttp.
@@ -95,7 +96,7 @@ class Connection(web.RequestHandler):
         elif status == 400:
             response = error_response(BadRequest(f"Not a valid HTTP request: {reason}"), request_id)
         else:
-            response = unexpected(exc if isinstance(exc, Exception) else ServingError(message or ""), request_id)
+            response = error_response(exc if isinstance(exc, Exception) else RuntimeError(message), request_id)
         response.force_close()
         return response
 
@@ -107,17 +108,20 @@ def connection_of(request: web.BaseRequest) -> Connection:
 
 
 class ConnectionServer(web.Server):
-    """Makes the connections of one listener, and closes those that are too slow."""
+    """Makes the connections of one listener, by `make`, and closes those that are too slow."""
 
-    def __init__(self, handler: Handler, *, read_timeout: float, **options: Any) -> None:
+    def __init__(
+        self, handler: Handler, make: Callable[..., Connection] = Connection, *, read_timeout: float, **options: Any
+    ) -> None:
         # A client that goes away takes its request with it. (What aiohttp's own server hands on, its types do not say.)
         super().__init__(handler, handler_cancellation=True, **options)  # type: ignore[arg-type]
+        self._make = make
         self._options = options
         self._read_timeout = read_timeout
         self._sweeping = self._loop.call_later(read_timeout / 4, self._sweep)
 
     def __call__(self) -> Connection:
-        return Connection(self, loop=self._loop, **self._options)
+        return self._make(self, loop=self._loop, **self._options)
 
     def stop_sweeping(self) -> None:
         self._sweeping.cancel()

@@ -6,13 +6,16 @@ import asyncio
 import errno
 import os
 import socket
+from functools import partial
 from urllib.parse import urlsplit
 
 from aiohttp.typedefs import Handler
 
 from mmserve.config import Settings
 from mmserve.errors import StartError
-from mmserve.http.connection import ConnectionServer
+from mmserve.http.connection import Connection, ConnectionServer
+from mmserve.http.lane import Lane
+from mmserve.http.lane_connection import LaneConnection
 
 # Connections that may wait to be accepted: a burst of clients while the event loop is busy.
 _BACKLOG = 2048
@@ -67,9 +70,11 @@ class Listener:
         host, port = bound.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    async def start(self, handler: Handler, settings: Settings) -> None:
+    async def start(self, handler: Handler, settings: Settings, lane: Lane | None = None) -> None:
+        """Serves what is plain by the lane, if there is one, and the rest by the handler."""
         self._connections = ConnectionServer(
             handler,
+            Connection if lane is None else partial(LaneConnection, lane=lane),
             read_timeout=settings.read_timeout,
             keepalive_timeout=settings.keepalive_timeout,
             max_line_size=settings.max_header_size,

@@ -17,9 +17,9 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import hdrs, web
 
-from mmserve.errors import BadRequest, MethodNotAllowed, NotFound, ServingError
+from mmserve.errors import BadRequest, MethodNotAllowed, NotFound
 from mmserve.freshness import Freshness
-from mmserve.http.answers import error_response, json_response, request_id_of, unexpected
+from mmserve.http.answers import error_response, json_response, request_id_of
 from mmserve.http.body import BodyReader
 from mmserve.http.observation import ObservationApi
 from mmserve.models.model import Model
@@ -69,10 +69,8 @@ class ManagementApi:
         request_id = request_id_of(request.headers)
         try:
             return await self.respond(request, request_id)
-        except ServingError as error:
-            return error_response(error, request_id)
         except Exception as error:  # the last resort of a request: anything else would end its connection
-            return unexpected(error, request_id)
+            return error_response(error, request_id)
 
     async def respond(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """The same, but raises ServingError."""

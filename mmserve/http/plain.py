@@ -8,6 +8,7 @@ what a refusal costs is taken from those who are not refused.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 
 from aiohttp import HttpVersion11, web
@@ -16,20 +17,53 @@ from mmserve.errors import QueueFull
 from mmserve.http.answers import REQUEST_ID, error_body
 from mmserve.scheduling.request import Answer
 
-_TOO_MANY = QueueFull.status
+# Statuses whose answers have no body.
+BODILESS = (204, 304)
 # Bytes; a larger body is not worth a copy behind its headers.
 _LARGEST = 64 * 1024
 
 
-def is_plain(request: web.BaseRequest, answer: Answer) -> bool:
-    """Whether a plain answer says all that there is to say, on a connection that stays."""
-    return (
-        answer.status == 200
-        and not answer.headers
-        and answer.content_type in _PLAIN_TYPES
-        and len(answer.body) <= _LARGEST
-        and stays(request)
+def written_answer(answer: Answer, request_id: str, further: Mapping[str, str] | None = None) -> bytes | None:
+    """All of a usual answer on a connection that stays, with `further` headers; None for an unusual one."""
+    body = answer.body
+    if (
+        answer.status != 200
+        or answer.headers
+        or answer.stream is not None
+        or answer.content_type not in _PLAIN_TYPES
+        or len(body) > _LARGEST
+    ):
+        return None
+    lines = "".join([f"{name}: {value}\r\n" for name, value in further.items()]) if further else ""
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: {answer.content_type}\r\n{lines}{REQUEST_ID}: {request_id}\r\n"
+        f"Content-Length: {len(body)}\r\nDate: {_date()}\r\n\r\n"
     )
+    return head.encode() + body
+
+
+def written_refusal(error: QueueFull, request_id: str) -> bytes:
+    """The same for an error."""
+    body = error_body(error)
+    head = (
+        f"HTTP/1.1 {error.status} Too Many Requests\r\nContent-Type: application/json\r\n"
+        f"Retry-After: {error.retry_after}\r\n{REQUEST_ID}: {request_id}\r\n"
+        f"Content-Length: {len(body)}\r\nDate: {_date()}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def written_response(response: web.Response, *, last: bool) -> list[bytes]:
+    """Any response that is no stream as aiohttp's handler would send it, in pieces; `last` on its connection, if so."""
+    body = response.body
+    assert isinstance(body, bytes | None)
+    lines = [f"{name}: {value}\r\n" for name, value in response.headers.items()]
+    if response.status not in BODILESS:
+        lines.append(f"Content-Length: {len(body or b'')}\r\n")
+    if last:
+        lines.append("Connection: close\r\n")
+    head = f"HTTP/1.1 {response.status} {response.reason}\r\n{''.join(lines)}Date: {_date()}\r\n\r\n"
+    return [head.encode(), body] if body and response.status not in BODILESS else [head.encode()]
 
 
 def stays(request: web.BaseRequest) -> bool:
@@ -41,28 +75,14 @@ def stays(request: web.BaseRequest) -> bool:
 _PLAIN_TYPES = frozenset({"application/json", "text/csv", "application/jsonlines", "application/x-npy"})
 
 
-def plain_answer(answer: Answer, request_id: str) -> web.StreamResponse:
-    return _Plain(200, f"HTTP/1.1 200 OK\r\nContent-Type: {answer.content_type}\r\n", answer.body, request_id)
+class PlainResponse(web.StreamResponse):
+    """What has been written already, for aiohttp's handler to send."""
 
-
-def plain_refusal(error: QueueFull, request_id: str) -> web.StreamResponse:
-    head = (
-        f"HTTP/1.1 {_TOO_MANY} Too Many Requests\r\nContent-Type: application/json\r\n"
-        f"Retry-After: {error.retry_after}\r\n"
-    )
-    return _Plain(_TOO_MANY, head, error_body(error), request_id)
-
-
-class _Plain(web.StreamResponse):
     _keep_alive = True
 
-    def __init__(self, status: int, head: str, body: bytes, request_id: str) -> None:
+    def __init__(self, written: bytes) -> None:
         # Not StreamResponse's own, which makes the containers that this does without.
-        self._status = status
-        self._written = (
-            f"{head}{REQUEST_ID}: {request_id}\r\nContent-Length: {len(body)}\r\nDate: {_date()}\r\n\r\n".encode()
-            + body
-        )
+        self._written = written
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Writes everything, and waits if the client does not read."""

@@ -2,12 +2,13 @@
 
 POST /endpoints/{anything}/invocations      GET /execution-parameters
 
-Nothing of this is on the way of other requests: inference.py comes here by the path. Signatures are not looked at.
+Signatures are not looked at.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -22,9 +23,11 @@ from mmserve.errors import (
     PredictTimeout,
     ServingError,
 )
-from mmserve.http.answers import REQUEST_ID, json_response, unexpected
-from mmserve.http.asking import TARGET_MODEL, Asking, Target
+from mmserve.http.answers import as_serving_error, json_response
+from mmserve.http.asking import TARGET_MODEL, target_model
+from mmserve.http.dialect import Outcome
 from mmserve.http.model_headers import response_headers
+from mmserve.http.plain import written_answer
 from mmserve.http.streaming import streamed_answer
 from mmserve.scheduling.request import Answer
 
@@ -32,7 +35,6 @@ PREFIX = "/endpoints/"
 EXECUTION_PARAMETERS = "/execution-parameters"
 
 _OPERATION = re.compile(r"/endpoints/[^/]+/([^/]+)")
-_INVOKE = "invocations"
 _REFUSED = {
     "invocations-response-stream": "InvokeEndpointWithResponseStream is not supported, as for every endpoint with many "
     "models; use InvokeEndpoint.",
@@ -71,12 +73,11 @@ _MIB = 1024 * 1024
 _USUAL_TRANSFORM, _ALL_TRANSFORMS = 6, 100
 
 
-class SageMakerApi:
-    """`request_timeout` in seconds, `max_request_size` in bytes; `cpus` that may be used."""
+class SageMaker:
+    """A dialect. `request_timeout` in seconds, `max_request_size` in bytes; `cpus` that may be used."""
 
-    def __init__(self, asking: Asking, *, request_timeout: float, max_request_size: int, cpus: float) -> None:
-        self._asking = asking
-        self._timeout = patience(request_timeout)
+    def __init__(self, *, request_timeout: float, max_request_size: int, cpus: float) -> None:
+        self.timeout = patience(request_timeout)
         transforms = max(1, min(round(cpus), _ALL_TRANSFORMS))
         self._execution_parameters = {
             "MaxConcurrentTransforms": transforms,
@@ -88,39 +89,53 @@ class SageMakerApi:
         """How a batch transform is to be cut into requests."""
         return json_response(self._execution_parameters, request_id=request_id)
 
-    async def respond(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        try:
-            _check(request)
-            headers = request.headers
-            # None: Asking looks for the header itself.
-            component = None if TARGET_MODEL in headers else headers.get(_COMPONENT)
-            answer = await self._asking.ask(request, Target(component, ""), request_id, self._timeout)
-            return self._response(request, answer, request_id)
-        except ModelNotFound as error:
-            said = request.headers.get(TARGET_MODEL)
-            reason = error.reason and f": {error.reason}"
-            message = f"Failed to download model data: there is no {said!r} in the model store{reason}."
-            if not said:
-                message = str(error)
-            return _refusal(400, "ValidationError", message, request_id)
-        except ServingError as error:
-            return _error(error, request_id)
-        except Exception as error:  # the last resort of a request: anything else would end its connection
-            unexpected(error, request_id)
-            return _refusal(500, "InternalFailure", f"{type(error).__name__}: {error}", request_id)
+    def refused(self, method: str, path: str, request_id: str) -> web.Response:
+        """The answer to what is no request to a model, although its path, as it came, begins as that of one."""
+        match = _OPERATION.fullmatch(path)
+        operation = match[1] if match is not None and method == hdrs.METH_POST else ""
+        reason = _REFUSED.get(operation)
+        return _error(NotFound(f"No such route: {method} {path}") if reason is None else BadRequest(reason), request_id)
 
-    def _response(self, request: web.BaseRequest, answer: Answer, request_id: str) -> web.StreamResponse:
+    def check(self, headers: Mapping[str, str]) -> None:
+        for name, longest in _LONGEST.items():
+            said = headers.get(name)
+            if said is not None and (len(said) > longest or not said.isprintable()):
+                raise BadRequest(f"Header {name} has at most {longest} characters, all of them printable.")
+        for name, reason in _UNKNOWN.items():
+            if name in headers:
+                raise BadRequest(reason)
+
+    def addressed(self, headers: Mapping[str, str]) -> str | None:
+        return target_model(headers) if TARGET_MODEL in headers else headers.get(_COMPONENT) or None
+
+    def plain(self, headers: Mapping[str, str], outcome: Outcome, request_id: str) -> bytes | None:
+        if not isinstance(outcome, Answer):
+            return None
+        return written_answer(outcome, request_id, _further(headers, request_id))
+
+    def response(self, headers: Mapping[str, str], outcome: Outcome, request_id: str) -> web.StreamResponse:
+        if isinstance(outcome, ModelNotFound):
+            said = headers.get(TARGET_MODEL)
+            message = (
+                f"Failed to download model data: there is no {said!r} in the model store." if said else str(outcome)
+            )
+            return _refusal(400, "ValidationError", message, request_id)
+        if isinstance(outcome, Exception):
+            return _error(outcome, request_id)
+        try:
+            return self._answer(headers, outcome, request_id)
+        except ModelFailed as error:
+            return _error(error, request_id)
+
+    def _answer(self, asked: Mapping[str, str], answer: Answer, request_id: str) -> web.StreamResponse:
         if answer.status >= 300:
             if answer.stream is not None:
                 answer.stream.decline()
             message = answer.body[:_LONGEST_MESSAGE].decode("utf-8", "replace")
             return _model_error(answer.status, message, request_id)
-        further = _identified(request_id)
-        further["x-Amzn-Invoked-Production-Variant"] = request.headers.get(_VARIANT, _ONLY_VARIANT)
-        if _INFERENCE_ID in request.headers:
-            further[_INFERENCE_ID] = request.headers[_INFERENCE_ID]
+        further = _further(asked, request_id)
         if answer.stream is not None:
-            return streamed_answer(answer, answer.stream, request_id, further, patience=self._timeout)
+            return streamed_answer(answer, answer.stream, request_id, further, patience=self.timeout)
         headers = CIMultiDict(response_headers(answer, request_id))
         headers.update(further)
         return web.Response(body=answer.body, status=answer.status, headers=headers)
@@ -135,27 +150,20 @@ def patience(request_timeout: float) -> float:
     return request_timeout if request_timeout > _BOTO3_PATIENCE else min(request_timeout, _PATIENCE)
 
 
-def _check(request: web.BaseRequest) -> None:
-    """Raises what keeps the request from being one to a model."""
-    match = _OPERATION.fullmatch(request.rel_url.raw_path)
-    operation = match[1] if match is not None and request.method == hdrs.METH_POST else ""
-    if operation in _REFUSED:
-        raise BadRequest(_REFUSED[operation])
-    if operation != _INVOKE:
-        raise NotFound(f"No such route: {request.method} {request.path}")
-    headers = request.headers
-    for name, longest in _LONGEST.items():
-        said = headers.get(name)
-        if said is not None and (len(said) > longest or not said.isprintable()):
-            raise BadRequest(f"Header {name} has at most {longest} characters, all of them printable.")
-    for name, reason in _UNKNOWN.items():
-        if name in headers:
-            raise BadRequest(reason)
+def _further(headers: Mapping[str, str], request_id: str) -> dict[str, str]:
+    """What an answer to a request with these headers has in its own."""
+    further = {
+        "x-amzn-RequestId": request_id,
+        "x-Amzn-Invoked-Production-Variant": headers.get(_VARIANT, _ONLY_VARIANT),
+    }
+    if _INFERENCE_ID in headers:
+        further[_INFERENCE_ID] = headers[_INFERENCE_ID]
+    return further
 
 
-def _error(error: ServingError, request_id: str) -> web.Response:
+def _error(unforeseen: Exception, request_id: str) -> web.Response:
     """The error as the class that boto3 has for it."""
-    match error:
+    match error := as_serving_error(unforeseen, request_id):
         case ModelFailed():
             return _model_error(error.status, str(error), request_id)
         case NotLoadedInTime():
@@ -193,9 +201,5 @@ def _refusal(status: int, kind: str, message: str, request_id: str) -> web.Respo
 
 def _typed(response: web.Response, kind: str, request_id: str) -> web.Response:
     response.headers["x-amzn-ErrorType"] = kind
-    response.headers.update(_identified(request_id))
+    response.headers["x-amzn-RequestId"] = request_id
     return response
-
-
-def _identified(request_id: str) -> dict[str, str]:
-    return {REQUEST_ID: request_id, "x-amzn-RequestId": request_id}

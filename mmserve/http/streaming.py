@@ -16,6 +16,7 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from mmserve.http.model_headers import response_headers
+from mmserve.http.plain import BODILESS
 from mmserve.scheduling.request import Answer
 from mmserve.scheduling.streams import Stream, StreamCut
 
@@ -23,8 +24,6 @@ logger = logging.getLogger("mmserve.http")
 
 # struct linger: on, for no time. What closes then resets.
 _RESET = struct.pack("ii", 1, 0)
-# Statuses whose answers have no body.
-_BODILESS = (204, 304)
 
 
 def streamed_answer(
@@ -40,7 +39,7 @@ def streamed_answer(
     except BaseException:
         stream.decline()
         raise
-    if answer.status in _BODILESS:
+    if answer.status in BODILESS:
         stream.decline()
         return web.Response(status=answer.status, headers=headers)
     return _Streamed(answer, stream, headers, patience)

@@ -97,7 +97,6 @@ class Dispatcher:
         """The caller has gone: its request goes too, unless a worker already has it."""
         if request in queue.waiting:
             queue.waiting.remove(request)
-        request.abandon()
 
     async def drain(self, timeout: float) -> bool:
         """Accepts nothing more and finishes what was accepted. Says False if that took too long."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from mmserve.errors import ModelFailed, ServingError
 from mmserve.scheduling.streams import Stream
@@ -31,6 +30,16 @@ class Answer(NamedTuple):
     body: bytes
     # What comes after the body, which then is the first piece.
     stream: Stream | None = None
+
+
+class Recipient(Protocol):
+    """Where a request's answer goes: a future of Answer, or what does the same without anybody waiting for it."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, answer: Answer, /) -> None: ...
+
+    def set_exception(self, error: ServingError, /) -> None: ...
 
 
 class Request:
@@ -62,7 +71,7 @@ class Request:
         method: str,
         headers: Mapping[str, str],
         deadline: float,
-        future: asyncio.Future[Answer],
+        future: Recipient,
         priority: int = USUAL_PRIORITY,
         query: Query = (),
         request_id: str = "",
@@ -85,13 +94,6 @@ class Request:
         """Tells its caller, unless that was answered or has gone."""
         if not self.future.done():
             self.future.set_exception(error)
-
-    def abandon(self) -> None:
-        """Its caller has gone, and takes nothing of what it may have been answered in the same moment."""
-        if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
-            stream = self.future.result().stream
-            if stream is not None:
-                stream.abandon()
 
     def meta(self, *, with_headers: bool) -> bytes:
         """What the worker is told beside the body."""

@@ -83,6 +83,7 @@ def test_only_late_requests_expire(loop: asyncio.AbstractEventLoop) -> None:
     queue.expire(2.0)
     assert list(queue.waiting) == requests[2:]
     for late in requests[:2]:
+        assert isinstance(late.future, asyncio.Future)
         assert isinstance(late.future.exception(), DeadlineExceeded)
 
 

@@ -1,0 +1,216 @@
+"""A connection with a fast lane: who answers which of its requests, and in which order they go out.
+
+aiohttp's handler sleeps while all that comes is plain. What is not waits, with all that comes after it, until the lane
+has answered what was before; then the handler is woken, and the lane rests until that sleeps again.
+
+What is aiohttp's own here begins with an underscore and is not promised to stay as it is: setup.cfg says for which
+versions it was looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from mmserve.http.connection import Connection
+from mmserve.http.lane import Exchange, Lane
+from mmserve.http.plain import written_response
+
+logger = logging.getLogger("mmserve.http")
+
+# Requests of one connection that are in the lane at one time. More wait in the parser, and then in the socket.
+_MOST_PIPELINED = 8
+
+
+class LaneConnection(Connection):
+    __slots__ = ("_emptied", "_exchanges", "_is_advancing", "_is_last", "_lane", "_sending")
+
+    def __init__(self, manager: web.Server, lane: Lane, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._lane = lane
+        # Those that have begun and are not written, in the order of their requests.
+        self._exchanges: deque[Exchange] = deque()
+        self._is_advancing = False
+        # It is closed as soon as what has begun is written.
+        self._is_last = False
+        # Done when nothing has begun that is not written, if somebody waits for that.
+        self._emptied: asyncio.Future[None] | None = None
+        # Sends an answer that comes in pieces, which is that of the first exchange.
+        self._sending: asyncio.Task[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            # aiohttp's handler is at a request, or about to be.
+            super().data_received(data)
+            return
+        if not self._exchanges and not self._messages and not self._paused:
+            self.begin_reading()
+        # The messages are parsed and kept as ever, and nobody is woken for them yet.
+        self._waiter = None
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        self._advance()
+
+    def answered(self) -> None:
+        """One of the lane's requests has its answer. The dispatcher, which says so, is in the middle of something:
+        nothing new is asked of it."""
+        while self._send():
+            pass
+        if self._messages:
+            self._loop.call_soon(self._advance)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._advance()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+        for exchange in self._exchanges:
+            self._lane.abandon(exchange)
+        self._exchanges.clear()
+        self._note_emptied()
+        super().connection_lost(exc)
+
+    def close(self) -> None:
+        """Closed when what has begun is answered."""
+        self._advance()
+        if self._exchanges and self.transport is not None:
+            self._is_last = True
+            # uvloop's is one without saying so.
+            cast(asyncio.ReadTransport, self.transport).pause_reading()
+        else:
+            super().close()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Gives clients so many seconds to read their answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                if self._exchanges:
+                    self._emptied = self._loop.create_future()
+                    await self._emptied
+                if self.transport is not None:
+                    # From now on, writing goes on only when all is written.
+                    self.transport.set_write_buffer_limits(0)
+                    await self._drain_helper()
+        await super().shutdown(timeout)
+
+    def _process_keepalive(self) -> None:
+        if self._exchanges or self._messages or self._paused:
+            self._note_use()
+        super()._process_keepalive()
+
+    def _note_use(self) -> None:
+        """The time that the connection may be idle starts now."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+
+    def _advance(self) -> None:
+        """Goes as far as it can: takes what is plain, sends what is answered, and wakes the handler for the rest."""
+        if self._is_advancing:
+            # A payload that is read has the parser go on with what it kept back; a refusal is an answer at once.
+            return
+        self._is_advancing = True
+        try:
+            while self._take() or self._send():
+                pass
+        finally:
+            self._is_advancing = False
+        if self._messages and not (self._exchanges or self._is_last or self._paused):
+            self._hand_over()
+
+    def _take(self) -> bool:
+        """Has the lane begin with the next request. Says whether it did."""
+        messages, exchanges = self._messages, self._exchanges
+        if not messages or self._is_last or self._paused or len(exchanges) >= _MOST_PIPELINED:
+            return False
+        if self._waiter is None or self.transport is None:
+            return False
+        message, payload = messages[0]
+        if not isinstance(message, RawRequestMessage) or not payload.is_eof():
+            return False
+        exchange = self._lane.take(self, message, payload)
+        if exchange is None:
+            return False
+        messages.popleft()
+        exchanges.append(exchange)
+        self.end_reading()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        return True
+
+    def _hand_over(self) -> None:
+        """Wakes aiohttp's handler for what is first now, unless that is only not yet for the lane."""
+        message, payload = self._messages[0]
+        if isinstance(message, RawRequestMessage) and self._lane.awaits(message, payload):
+            self.begin_reading()
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _send(self) -> bool:
+        """Sends the first answer, if it is there. Says whether it did."""
+        exchanges = self._exchanges
+        if not exchanges or exchanges[0].outcome is None or self._sending is not None or self.transport is None:
+            return False
+        exchange = exchanges[0]
+        last = len(exchanges) == 1 and (self._is_last or not (self._lane.is_open or self._messages))
+        try:
+            written = None if last else exchange.plain()
+            response = exchange.response() if written is None else None
+        except Exception:  # what goes wrong with one answer is not to be the dispatcher's trouble
+            logger.exception("request %s: its answer could not be written", exchange.request_id)
+            self.force_close()
+            return False
+        if written is not None:
+            self.transport.write(written)
+        elif isinstance(response, web.Response):
+            self.transport.writelines(written_response(response, last=last))
+        elif response is not None:
+            self._sending = self._loop.create_task(self._send_pieces(exchange, response, last=last))
+            return False
+        self._sent(last=last)
+        return True
+
+    async def _send_pieces(self, exchange: Exchange, response: web.StreamResponse, *, last: bool) -> None:
+        """Has aiohttp send the answer of a model that was not known to stream. Its next requests are not plain."""
+        task = asyncio.current_task()
+        assert task is not None
+        request = web.BaseRequest(
+            exchange.message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), task, self._loop
+        )
+        if last:
+            response.force_close()
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            # It was cut off.
+            self.force_close()
+            return
+        self._sending = None
+        self._sent(last=last or self._is_last)
+        self._advance()
+
+    def _sent(self, *, last: bool) -> None:
+        """The first answer is on its way."""
+        self._exchanges.popleft()
+        self._note_use()
+        self._note_emptied()
+        if last:
+            self.close()
+
+    def _note_emptied(self) -> None:
+        if self._emptied is not None and not self._exchanges and not self._emptied.done():
+            self._emptied.set_result(None)
