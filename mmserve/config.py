@@ -93,7 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             pattern="^(lane|aiohttp)$",
-            description="`lane` answers plain requests by a way of its own, which is faster; `aiohttp` all by aiohttp's.",
+            description="`lane` answers plain requests by a faster way of its own, `aiohttp` all by aiohttp's.",
         ),
     ] = "lane"
     job_queue_size: Annotated[Positive, Meta(description="Requests that may wait for one model; more get 429.")] = 1000

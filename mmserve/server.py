@@ -21,6 +21,7 @@ from mmserve.errors import StartError
 from mmserve.freshness import Freshness
 from mmserve.http.asking import Asking
 from mmserve.http.body import BodyReader
+from mmserve.http.heads import Heads
 from mmserve.http.inference import InferenceApi
 from mmserve.http.lane import Lane
 from mmserve.http.listener import Listener, bind
@@ -202,7 +203,7 @@ class Server:
             request_timeout=settings.request_timeout, max_request_size=settings.max_request_size, cpus=limits.cpus
         )
         targets = Targets(Native(settings.request_timeout), sagemaker)
-        self.lane = Lane(self.registry, self.dispatcher, targets, max_size=settings.max_request_size)
+        self.lane = Lane(self.registry, self.dispatcher, Heads(targets), max_size=settings.max_request_size)
         self.api = InferenceApi(
             Asking(self.registry, self.dispatcher, bodies),
             targets,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from mmserve.errors import BadRequest, NotLoadedInTime, ServingError
 from mmserve.http.body import BodyReader
@@ -21,12 +22,12 @@ from mmserve.models.model import Model
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
-from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Recipient, Request
+from mmserve.scheduling.request import USUAL_PRIORITY, Answer, Request
 from mmserve.scheduling.streams import CLIENT_GONE
 
-TARGET_MODEL = "X-Amzn-SageMaker-Target-Model"
+TARGET_MODEL = istr("X-Amzn-SageMaker-Target-Model")
 
-_PRIORITY = "x-priority"
+_PRIORITY = istr("x-priority")
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
 
 
@@ -49,7 +50,18 @@ class Asking:
             name = target.model or target.dialect.addressed(headers)
             model = self._registry.get(name or "") or await self._find(name, target.dialect.timeout)
             future: asyncio.Future[Answer] = self._loop.create_future()
-            waiting = asked(target, headers, body, now, future, request_id)
+            waiting = Request(
+                body,
+                headers.get(hdrs.CONTENT_TYPE, ""),
+                headers.get(hdrs.ACCEPT, ""),
+                target.method,
+                headers,
+                now + target.dialect.timeout,
+                future,
+                priority_of(headers),
+                target.query,
+                request_id,
+            )
             return await self._answer(self._dispatcher.queue(model), waiting, future, now)
         finally:
             self._bodies.release(body)
@@ -93,29 +105,6 @@ class Asking:
         return only
 
 
-def asked(
-    target: Target,
-    headers: Mapping[str, str],
-    body: bytes | bytearray,
-    now: float,
-    recipient: Recipient,
-    request_id: str,
-) -> Request:
-    """The Request for a target. Raises BadRequest for headers that cannot be understood."""
-    return Request(
-        body,
-        headers.get(hdrs.CONTENT_TYPE, ""),
-        headers.get(hdrs.ACCEPT, ""),
-        target.method,
-        headers,
-        now + target.dialect.timeout,
-        recipient,
-        _priority(headers[_PRIORITY]) if _PRIORITY in headers else USUAL_PRIORITY,
-        target.query,
-        request_id,
-    )
-
-
 def _count(queue: ModelQueue, arrived: float, status: int) -> None:
     queue.pool.stats.answered(status, time.monotonic() - arrived)
 
@@ -137,7 +126,11 @@ def target_model(headers: Mapping[str, str]) -> str | None:
     return without_suffix(key) or key
 
 
-def _priority(said: str) -> int:
+def priority_of(headers: Mapping[str, str]) -> int:
+    """Raises BadRequest for one that is none."""
+    said = headers.get(_PRIORITY)
+    if said is None:
+        return USUAL_PRIORITY
     if _WHOLE.fullmatch(said) is None:
         raise BadRequest(f"Header {_PRIORITY} is a whole number, lower goes first, not {said!r}.")
     return int(said)

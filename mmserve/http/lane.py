@@ -14,19 +14,19 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from mmserve.errors import ServingError
-from mmserve.http.answers import CLIENT_GONE, request_id_of
-from mmserve.http.asking import asked
-from mmserve.http.dialect import Dialect, Outcome
-from mmserve.http.targets import Targets
+from mmserve.http.answers import new_request_id
+from mmserve.http.dialect import Outcome
+from mmserve.http.heads import Head, Heads
 from mmserve.models.registry import Registry
 from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.scheduling.queue import ModelQueue
-from mmserve.scheduling.request import Answer
+from mmserve.scheduling.request import Answer, Request
+from mmserve.scheduling.streams import CLIENT_GONE
 
 # Bytes of a body for which it is waited here; one read of a socket brings more.
 _SMALL = 64 * 1024
@@ -41,15 +41,12 @@ class Client(Protocol):
 class Exchange:
     """One request of the lane and what came of it. Takes the place of the future that the dispatcher answers."""
 
-    __slots__ = ("_arrived", "_client", "dialect", "gone", "message", "outcome", "queue", "request_id")
+    __slots__ = ("_arrived", "_client", "gone", "head", "outcome", "queue", "request_id")
 
-    def __init__(
-        self, client: Client, message: RawRequestMessage, dialect: Dialect, queue: ModelQueue, arrived: float
-    ) -> None:
-        self.message = message
-        self.dialect = dialect
+    def __init__(self, client: Client, head: Head, queue: ModelQueue, arrived: float) -> None:
+        self.head = head
         self.queue = queue
-        self.request_id = request_id_of(message.headers)
+        self.request_id = head.request_id or new_request_id()
         self.outcome: Outcome | None = None
         # Its client has.
         self.gone = False
@@ -60,19 +57,27 @@ class Exchange:
         return self.outcome is not None or self.gone
 
     def set_result(self, answer: Answer) -> None:
-        self._set(answer, answer.status)
+        self.outcome = answer
+        if answer.stream is None:
+            self._count(answer.status)
+        else:
+            # It counts when it is over, by how it ends.
+            answer.stream.begin(answer.status, self._count)
+        self._client.answered()
 
     def set_exception(self, error: Exception) -> None:
-        self._set(error, error.status if isinstance(error, ServingError) else ServingError.status)
+        self.outcome = error
+        self._count(error.status if isinstance(error, ServingError) else ServingError.status)
+        self._client.answered()
 
     def plain(self) -> bytes | None:
         """All of the answer, if it is a usual one."""
         assert self.outcome is not None
-        return self.dialect.plain(self.message.headers, self.outcome, self.request_id)
+        return self.head.target.dialect.plain(self.head.message.headers, self.outcome, self.request_id)
 
     def response(self) -> web.StreamResponse:
         assert self.outcome is not None
-        return self.dialect.response(self.message.headers, self.outcome, self.request_id)
+        return self.head.target.dialect.response(self.head.message.headers, self.outcome, self.request_id)
 
     def abandon(self) -> None:
         """The client has gone."""
@@ -82,58 +87,42 @@ class Exchange:
             self.gone = True
             self._count(CLIENT_GONE)
 
-    def _set(self, outcome: Outcome, status: int) -> None:
-        self.outcome = outcome
-        self._count(status)
-        self._client.answered()
-
     def _count(self, status: int) -> None:
         self.queue.pool.stats.answered(status, time.monotonic() - self._arrived)
 
 
 class Lane:
-    """Decides of each request whether it is plain, and submits it."""
+    """Begins with the requests that are plain: submits them. `max_size` of a body in bytes."""
 
-    def __init__(self, registry: Registry, dispatcher: Dispatcher, targets: Targets, *, max_size: int) -> None:
+    def __init__(self, registry: Registry, dispatcher: Dispatcher, heads: Heads, *, max_size: int) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
-        self._targets = targets
         self._max_size = min(max_size, _SMALL)
+        self.heads = heads
         # Shut as soon as the server stops: aiohttp's handler says so to those who still ask.
         self.is_open = True
 
     def awaits(self, message: RawRequestMessage, payload: StreamReader) -> bool:
-        """Whether a request may become plain by the rest of its body, which is on its way."""
-        return (
-            self._is_simple(message)
-            and not payload.is_eof()
-            and payload.exception() is None
-            and payload.total_bytes <= self._max_size
-            and _length(message) <= self._max_size
-            and message.path in self._targets.known
-        )
+        """Whether a request may be plain, and only the rest of its body has to come."""
+        if payload.is_eof() or payload.exception() is not None or payload.total_bytes > self._max_size:
+            return False
+        head = self.heads.read(message)
+        return head is not None and head.length <= self._max_size and self._queue(head) is not None
 
     def take(self, client: Client, message: RawRequestMessage, payload: StreamReader) -> Exchange | None:
         """The exchange that has begun with a request whose body is there, or None for one that is not plain."""
-        target = self._targets.known.get(message.path)
-        if target is None or not self._is_simple(message) or payload.total_bytes > self._max_size:
+        if payload.total_bytes > self._max_size:
             return None
-        headers = message.headers
-        model = self._registry.get(target.model or target.dialect.addressed(headers) or "")
-        if model is None:
-            return None
-        queue = self._dispatcher.queue(model)
-        if queue.streams:
-            return None
-        now = time.monotonic()
-        exchange = Exchange(client, message, target.dialect, queue, now)
-        try:
-            target.dialect.check(headers)
-            request = asked(target, headers, payload.read_nowait(), now, exchange, exchange.request_id)
-            self._dispatcher.submit(queue, request)
-        except Exception as error:  # the last resort of a request: anything else would end its connection
-            exchange.set_exception(error)
-        return exchange
+        head = self.heads.read(message)
+        queue = self._queue(head) if head is not None else None
+        return (
+            self._begin(client, head, queue, payload.read_nowait()) if head is not None and queue is not None else None
+        )
+
+    def begin(self, client: Client, head: Head, body: bytes) -> Exchange | None:
+        """The same for a request whose head was read before."""
+        queue = self._queue(head)
+        return self._begin(client, head, queue, body) if queue is not None else None
 
     def abandon(self, exchange: Exchange) -> None:
         """The client has gone: its request goes too, unless a worker already has it."""
@@ -143,20 +132,31 @@ class Lane:
                 self._dispatcher.withdraw(exchange.queue, request)
                 return
 
-    def _is_simple(self, message: RawRequestMessage) -> bool:
-        """Whether it asks nothing of the connection that only aiohttp's handler does."""
-        headers = message.headers
-        return (
-            self.is_open
-            and message.method == hdrs.METH_POST
-            and message.version == HttpVersion11
-            and not message.should_close
-            and not message.upgrade
-            and hdrs.EXPECT not in headers
-            and hdrs.CONTENT_ENCODING not in headers
+    def _queue(self, head: Head) -> ModelQueue | None:
+        """None where aiohttp's handler has to see to the request: to find its model, to send its answer in pieces, or
+        to say that the server stops."""
+        model = self._registry.get(head.name) if self.is_open else None
+        queue = self._dispatcher.queue(model) if model is not None else None
+        return None if queue is None or queue.streams else queue
+
+    def _begin(self, client: Client, head: Head, queue: ModelQueue, body: bytes) -> Exchange:
+        now = time.monotonic()
+        exchange = Exchange(client, head, queue, now)
+        target = head.target
+        request = Request(
+            body,
+            head.content_type,
+            head.accept,
+            target.method,
+            head.message.headers,
+            now + target.dialect.timeout,
+            exchange,
+            head.priority,
+            target.query,
+            exchange.request_id,
         )
-
-
-def _length(message: RawRequestMessage) -> int:
-    """Bytes that the body will have, 0 if that is not said. The parser has let numbers through, and nothing else."""
-    return int(message.headers.get(hdrs.CONTENT_LENGTH, "0"))
+        try:
+            self._dispatcher.submit(queue, request)
+        except Exception as error:  # the last resort of a request: anything else would end its connection
+            exchange.set_exception(error)
+        return exchange

@@ -21,23 +21,32 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from mmserve.http.connection import Connection
+from mmserve.http.heads import END, Head, body_length
 from mmserve.http.lane import Exchange, Lane
 from mmserve.http.plain import written_response
 
 logger = logging.getLogger("mmserve.http")
 
+# Nobody knows whether the parser is between two requests.
+_UNKNOWN = -1
 # Requests of one connection that are in the lane at one time. More wait in the parser, and then in the socket.
 _MOST_PIPELINED = 8
 
 
 class LaneConnection(Connection):
-    __slots__ = ("_emptied", "_exchanges", "_is_advancing", "_is_last", "_lane", "_sending")
+    __slots__ = ("_ahead", "_emptied", "_exchanges", "_head", "_held", "_is_advancing", "_is_last", "_lane", "_sending")
 
     def __init__(self, manager: web.Server, lane: Lane, **options: Any) -> None:
         super().__init__(manager, **options)
         self._lane = lane
         # Those that have begun and are not written, in the order of their requests.
         self._exchanges: deque[Exchange] = deque()
+        # Bytes that the parser needs for the body of the request it is at: with none, it is between two requests.
+        self._ahead = 0
+        # What the newest message began with.
+        self._head = b""
+        # A head that was read before, whose body is to come; and its bytes, which the parser has not seen.
+        self._held: tuple[Head, bytes] | None = None
         self._is_advancing = False
         # It is closed as soon as what has begun is written.
         self._is_last = False
@@ -50,17 +59,13 @@ class LaneConnection(Connection):
         waiter = self._waiter
         if waiter is None or waiter.done():
             # aiohttp's handler is at a request, or about to be.
-            super().data_received(data)
+            self._parse(data)
             return
-        if not self._exchanges and not self._messages and not self._paused:
+        if not (self._exchanges or self._messages or self._paused):
+            if self._begin(data):
+                return
             self.begin_reading()
-        # The messages are parsed and kept as ever, and nobody is woken for them yet.
-        self._waiter = None
-        try:
-            super().data_received(data)
-        finally:
-            self._waiter = waiter
-        self._advance()
+        self._read(data)
 
     def answered(self) -> None:
         """One of the lane's requests has its answer. The dispatcher, which says so, is in the middle of something:
@@ -85,7 +90,10 @@ class LaneConnection(Connection):
 
     def close(self) -> None:
         """Closed when what has begun is answered."""
-        self._advance()
+        if self._held is not None:
+            self._read(b"")
+        else:
+            self._advance()
         if self._exchanges and self.transport is not None:
             self._is_last = True
             # uvloop's is one without saying so.
@@ -106,8 +114,75 @@ class LaneConnection(Connection):
                     await self._drain_helper()
         await super().shutdown(timeout)
 
+    def _begin(self, data: bytes) -> bool:
+        """Begins with the request that this is, or waits for the body of the one whose head this is, if such a head was
+        read before; the parser sees none of it then."""
+        if self._held is not None:
+            head, _ = self._held
+            if len(data) != head.length or not self._begin_with(head, data):
+                return False
+            self._held = None
+            return True
+        if self._ahead != 0:
+            return False
+        end = data.find(END) + len(END)
+        known = self._lane.heads.known.get(data[:end])
+        if known is None:
+            return False
+        if len(data) == end + known.length:
+            return self._begin_with(known, data[end:])
+        if len(data) > end or not self._lane.is_open:
+            return False
+        self._held = known, data
+        self.begin_reading()
+        return True
+
+    def _begin_with(self, head: Head, body: bytes) -> bool:
+        exchange = self._lane.begin(self, head, body)
+        if exchange is None:
+            return False
+        self.reading_since = 0.0
+        self._exchanges.append(exchange)
+        if exchange.outcome is not None:
+            self._advance()
+        return True
+
+    def _read(self, data: bytes) -> None:
+        """Has aiohttp parse it and keep the messages as ever, but wake nobody for them yet."""
+        waiter, self._waiter = self._waiter, None
+        try:
+            if self._held is not None:
+                _, held = self._held
+                self._held = None
+                self._parse(held)
+            self._parse(data)
+        finally:
+            self._waiter = waiter
+        self._advance()
+
+    def _parse(self, data: bytes) -> None:
+        """Has aiohttp parse it, and keeps count of what the parser needs."""
+        ahead, messages = self._ahead, len(self._messages)
+        super().data_received(data)
+        if ahead > 0:
+            self._ahead = max(ahead - len(data), _UNKNOWN)
+        elif ahead == 0 and data:
+            self._ahead = self._measured(data) if len(self._messages) == messages + 1 else _UNKNOWN
+
+    def _measured(self, data: bytes) -> int:
+        """What the parser needs after the first bytes of the newest message, which begins with them."""
+        message, _ = self._messages[-1]
+        end = data.find(END) + len(END)
+        length = body_length(message.headers) if isinstance(message, RawRequestMessage) and not message.upgrade else -1
+        self._head = data[:end]
+        # It is certain that END was the end only where no line ends in another way, and none is empty.
+        lines = self._head.count(b"\n")
+        if length < 0 or lines != self._head.count(b"\r\n") or data.startswith(b"\r") or len(data) > end + length:
+            return _UNKNOWN
+        return end + length - len(data)
+
     def _process_keepalive(self) -> None:
-        if self._exchanges or self._messages or self._paused:
+        if self._exchanges or self._messages or self._held is not None or self._paused:
             self._note_use()
         super()._process_keepalive()
 
@@ -134,7 +209,7 @@ class LaneConnection(Connection):
         messages, exchanges = self._messages, self._exchanges
         if not messages or self._is_last or self._paused or len(exchanges) >= _MOST_PIPELINED:
             return False
-        if self._waiter is None or self.transport is None:
+        if self._waiter is None or self._waiter.done() or self.transport is None:
             return False
         message, payload = messages[0]
         if not isinstance(message, RawRequestMessage) or not payload.is_eof():
@@ -142,6 +217,8 @@ class LaneConnection(Connection):
         exchange = self._lane.take(self, message, payload)
         if exchange is None:
             return False
+        if len(messages) == 1 and self._ahead == 0:
+            self._lane.heads.keep(self._head, exchange.head)
         messages.popleft()
         exchanges.append(exchange)
         self.end_reading()
@@ -188,7 +265,7 @@ class LaneConnection(Connection):
         task = asyncio.current_task()
         assert task is not None
         request = web.BaseRequest(
-            exchange.message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), task, self._loop
+            exchange.head.message, EMPTY_PAYLOAD, self, StreamWriter(self, self._loop), task, self._loop
         )
         if last:
             response.force_close()

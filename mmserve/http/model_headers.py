@@ -31,7 +31,7 @@ _UNSENDABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 def response_headers(answer: Answer, request_id: str) -> dict[str, str]:
     """Raises ModelFailed for what cannot be sent: the client would get no answer at all."""
-    headers = {REQUEST_ID: request_id}
+    headers: dict[str, str] = {REQUEST_ID: request_id}
     if answer.content_type:
         headers[hdrs.CONTENT_TYPE] = answer.content_type
     if answer.headers or not answer.content_type.isprintable():
