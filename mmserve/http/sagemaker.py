@@ -116,9 +116,10 @@ class SageMaker:
     def response(self, headers: Mapping[str, str], outcome: Outcome, request_id: str) -> web.StreamResponse:
         if isinstance(outcome, ModelNotFound):
             said = headers.get(TARGET_MODEL)
-            message = (
-                f"Failed to download model data: there is no {said!r} in the model store." if said else str(outcome)
-            )
+            reason = outcome.reason and f": {outcome.reason}"
+            message = f"Failed to download model data: there is no {said!r} in the model store{reason}."
+            if not said:
+                message = str(outcome)
             return _refusal(400, "ValidationError", message, request_id)
         if isinstance(outcome, Exception):
             return _error(outcome, request_id)
