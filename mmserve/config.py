@@ -183,9 +183,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     environments_offline: Annotated[
         bool, Meta(description="Build environments without a package index, of an archive's own wheels.")
     ] = False
-    max_environments: Annotated[
-        Positive, Meta(description="Environments kept on the disk; more only while they are in use.")
-    ] = 20
+    environments_size: Annotated[
+        Positive | None, Meta(description="Bytes of environments kept on the disk; more only while they are in use.")
+    ] = None
     environment_idle_time: Annotated[
         float, Meta(ge=0, le=365 * _DAY, description="Seconds after which an environment without workers is ended.")
     ] = 600.0

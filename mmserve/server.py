@@ -114,7 +114,7 @@ class Server:
         state = runfile.path(settings.state_dir, settings.management_address).with_suffix(".models")
         self.registrations = Registrations(state)
         directory = Path(settings.cache_dir, "environments")
-        self._environment_store = EnvironmentStore(directory, settings.max_environments)
+        self._environment_store = EnvironmentStore(directory, settings.environments_size)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serves until it is told to stop, then finishes what was accepted; told again, it finishes nothing more."""

@@ -25,6 +25,7 @@ def table_of_settings() -> str:
     machine_dependent["max_workers"] = "usable CPUs"
     machine_dependent["memory_budget"] = "90 % of the usable memory"
     machine_dependent["cache_size"] = "80 % of what is free and what it holds"
+    machine_dependent["environments_size"] = "10 % of what is free and what they hold"
     for row in config.table():
         default = ", ".join(row.default) if isinstance(row.default, tuple) else row.default
         shown = machine_dependent.get(row.name, "none" if default is None else f"`{default}`")

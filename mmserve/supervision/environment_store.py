@@ -18,11 +18,17 @@ import shutil
 import time
 from pathlib import Path
 
+from mmserve.models.cached import size_on_disk
 from mmserve.models.temporary import Temporary, free_name, is_at, remove_leftovers
 from mmserve_worker import control
 
 _KEY = re.compile(r"[0-9a-f]{32}")
+# In it stand the bytes of the environment: to count them is to look at ten thousand files.
 _LOCK = ".lock"
+# Of what is free and what environments hold. Their disk is that of the unpacked archives, to which most is left.
+_SHARE = 0.1
+# What is read of a number of bytes, at most.
+_DIGITS = 20
 
 
 class Held:
@@ -39,10 +45,10 @@ class Held:
 
 
 class EnvironmentStore:
-    """Keeps the `most` last used; more where more are in use."""
+    """Keeps those last used, in so many bytes; more where more are in use. Without `size` it follows what is free."""
 
-    def __init__(self, directory: Path, most: int) -> None:
-        self._most = most
+    def __init__(self, directory: Path, size: int | None = None) -> None:
+        self._size = size
         # Absolute, since others are told of it: workers have working directories of their own.
         self._directory = Path(os.path.abspath(directory))
         if self._directory.is_dir():
@@ -76,6 +82,7 @@ class EnvironmentStore:
         lock = os.open(temporary / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)
+            os.pwrite(lock, str(size_on_disk(temporary)).encode(), 0)
             temporary.rename(self._directory / key)
         except OSError:
             os.close(lock)
@@ -90,11 +97,15 @@ class EnvironmentStore:
         """Removes the least recently used of those that are too many, and says which."""
         found = [entry for entry in self._directory.iterdir() if _KEY.fullmatch(entry.name)]
         found.sort(key=_last_use)
+        sizes = {entry: _size_of(entry) for entry in found}
+        held = sum(sizes.values())
+        bound = self._bound(held)
         removed: list[str] = []
-        for entry in found:
-            if len(found) - len(removed) <= self._most:
+        for entry, size in sizes.items():
+            if held <= bound:
                 break
             if self._remove(entry):
+                held -= size
                 removed.append(entry.name)
         return removed
 
@@ -106,6 +117,12 @@ class EnvironmentStore:
         with contextlib.suppress(FileExistsError):
             os.symlink(package, directory / os.path.basename(package))
         return directory
+
+    def _bound(self, held: int) -> int:
+        if self._size is not None:
+            return self._size
+        system = os.statvfs(self._directory)
+        return int(_SHARE * (system.f_bavail * system.f_frsize + held))
 
     def _remove(self, directory: Path) -> bool:
         """In two steps, so that nobody finds half of it. Says whether it did: not what is in use."""
@@ -139,3 +156,12 @@ def _last_use(directory: Path) -> int:
         return (directory / _LOCK).stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _size_of(directory: Path) -> int:
+    try:
+        said = (directory / _LOCK).read_bytes()[:_DIGITS]
+    except OSError:
+        # Another server is removing it.
+        return 0
+    return int(said) if said.isdigit() else size_on_disk(directory)

@@ -22,6 +22,19 @@ def handle(inputs):
 """
 
 
+# Of an environment that was not made by uv: far more than its directory and its lock take.
+_BYTES = 1 << 18
+
+
+def fill(environment: Path) -> None:
+    (environment / "filling").write_bytes(b"x" * _BYTES)
+
+
+def room_for(environments: int) -> int:
+    """Bytes for so many that were filled, and not for one more."""
+    return environments * _BYTES + _BYTES // 2
+
+
 class Ran(NamedTuple):
     """Where a model has run, and what it has found there."""
 

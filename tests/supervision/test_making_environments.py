@@ -20,6 +20,7 @@ from mmserve.supervision.environments import Environments
 from mmserve.supervision.installing import Installer
 from mmserve.supervision.template import Template
 from tests.servers import wait_until
+from tests.supervision.environments import fill, room_for
 
 KEYS = [f"{number:032x}" for number in range(3)]
 
@@ -38,7 +39,7 @@ class _Template:
 
 
 class _Installer:
-    """Makes what is nothing but a directory, as soon as `gate` is open, or raises `error`."""
+    """Makes what is nothing but a file, as soon as `gate` is open, or raises `error`."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, ...]] = []
@@ -59,6 +60,7 @@ class _Installer:
             self.at_once -= 1
         if self.error is not None:
             raise self.error
+        fill(directory)
 
     async def forget_downloads(self) -> None:
         await self.forgetting.wait()
@@ -74,7 +76,7 @@ class Host:
         self.preloaded: list[Sequence[str]] = []
         self.environments = Environments(
             self.base,
-            EnvironmentStore(directory, most),
+            EnvironmentStore(directory, room_for(most)),
             cast(Installer, self.installer),
             lambda preload, interpreter: self._template(preload),
             self.log,
