@@ -74,7 +74,8 @@ class Registry:
             raise ModelNotFound(name, NAME_RULE)
         if self.store is None or name in self._withdrawn:
             raise ModelNotFound(name)
-        source = await self.look_up(name)
+        # Names that are made up, each of which is looked for, hold up none that is known.
+        source = self.store.known(name) or await self.look_up(name)
         if source is None or name in self._withdrawn:
             raise ModelNotFound(name)
         # Another request may have found it meanwhile.

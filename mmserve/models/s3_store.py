@@ -18,7 +18,7 @@ logger = logging.getLogger("mmserve.models")
 
 
 class S3Store:
-    """Its methods block, and are called in threads."""
+    """Its methods but `known` and `source` block, and are called in threads."""
 
     def __init__(self, url: str, objects: Objects) -> None:
         self._objects = objects
@@ -37,12 +37,17 @@ class S3Store:
     def url(self) -> str:
         return f"{SCHEME}{self._bucket}/{self._prefix}"
 
+    def known(self, name: str) -> S3Source | None:
+        keys = self._keys
+        source = None if keys is None or name not in keys else self._source(keys[name])
+        return None if source is None or self._objects.seen(source) is None else source
+
     def find(self, name: str) -> S3Source | None:
         if not valid_name(name):
             return None
-        keys = self._keys
-        if keys is not None and name in keys and self._objects.seen(source := self._source(keys[name])) is not None:
-            return source
+        known, keys = self.known(name), self._keys
+        if known is not None:
+            return known
         # That of SageMaker's archives alone, once the list would have the others.
         suffixes = SUFFIXES if keys is None else SUFFIXES[:1]
         sources = [self._source(self._prefix + name + suffix) for suffix in suffixes]

@@ -25,11 +25,14 @@ _LOST_AND_FOUND = "lost+found"
 
 
 class Store(Protocol):
-    """All methods but `source` may block, and are called in threads."""
+    """All methods but `known` and `source` may block, and are called in threads."""
 
     @property
     def url(self) -> str:
         """As it is shown."""
+
+    def known(self, name: str) -> Source | None:
+        """As `find`, of what is known without a look."""
 
     def find(self, name: str) -> Source | None:
         """Where the model of this name comes from. Raises ServingError where that cannot be said."""
@@ -62,6 +65,9 @@ class DirectoryStore:
     @property
     def url(self) -> str:
         return str(self.directory)
+
+    def known(self, name: str) -> LocalSource | None:
+        return None
 
     def find(self, name: str) -> LocalSource | None:
         """A directory before an archive."""

@@ -139,13 +139,27 @@ def test_who_waits_for_the_first_list_holds_up_nobody_else(
     serve: Callable[..., Server], s3: S3, threads: ThreadPoolExecutor
 ) -> None:
     put(s3, "unlisted", "ja")
-    with s3.fault("GET", "", delay=2.0):
+    with s3.fault("GET", "", delay=3.0):
         server = serve_s3(serve, s3)
         listing = [threads.submit(server.management.get, "/models") for _ in range(_LISTERS)]
         wait_until(lambda: s3.count("GET", ""), "the list to be asked for")
         assert ask(server, "unlisted").text == "ja"
         assert not [call for call in listing if call.done()]
         assert {call.result().status_code for call in listing} == {200}
+
+
+def test_names_that_are_made_up_hold_up_none_that_is_listed(
+    serve: Callable[..., Server], s3: S3, threads: ThreadPoolExecutor
+) -> None:
+    put(s3, "listed-before", "ja")
+    server = serve_s3(serve, s3)
+    wait_until(lambda: "listed-before" in server.management.get("/models").text, "the list")
+    with s3.fault("HEAD", delay=3.0):
+        asked = [threads.submit(ask, server, f"made-up-{number}") for number in range(_LISTERS)]
+        wait_until(lambda: s3.count("HEAD") >= 8, "S3 to be asked")
+        assert ask(server, "listed-before").text == "ja"
+        assert not [call for call in asked if call.done()]
+        assert {call.result().status_code for call in asked} == {404}
 
 
 def test_models_are_served_and_renewed_where_only_reading_is_allowed(serve: Callable[..., Server], s3: S3) -> None:
