@@ -28,6 +28,7 @@ from benchmarks.bucket import NAME, Bucket, bucket
 from benchmarks.report import Row, percentile
 from benchmarks.rounds import Progress
 from benchmarks.servers import Address, MmServe
+from tests.credentials import NOBODY
 
 MODELS = 1000
 _PREFIX = "djl-mme-sklearn-regression"
@@ -86,13 +87,7 @@ def _server(directory: Path, models: Bucket) -> Iterator[MmServe]:
 @contextmanager
 def _client(address: Address) -> Iterator[Any]:
     """In its default configuration; the rest is what the environment would say."""
-    client = boto3.client(
-        "sagemaker-runtime",
-        endpoint_url=address.url,
-        region_name="us-east-1",
-        aws_access_key_id="nobody",
-        aws_secret_access_key="nothing",
-    )
+    client = boto3.client("sagemaker-runtime", endpoint_url=address.url, **NOBODY)
     try:
         yield client
     finally:

@@ -31,19 +31,7 @@ def test_every_row_says_a_setting_that_exists_or_a_reason() -> None:
         ("PREDICT_TIMEOUT", "30", "predict_timeout", 30.0),
         ("MODEL_LOADING_TIMEOUT", "300", "model_loading_timeout", 300.0),
         ("DJL_OFFLINE", "true", "environments_offline", True),
-        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/csv", "model_properties", ("option.default_accept=text/csv",)),
         ("SERVING_DOWNLOAD_DIR", "/cache", "cache_dir", "/cache"),
-    ],
-)
-def test_a_variable_of_djl_serving_says_a_setting(variable: str, text: str, setting: str, value: object) -> None:
-    loaded = load({}, {variable: text})
-    assert getattr(loaded.settings, setting) == value
-    assert loaded.sources == ({setting: variable} if value is not None else {})
-
-
-@pytest.mark.parametrize(
-    ("variable", "text", "setting", "value"),
-    [
         ("SAGEMAKER_BIND_TO_PORT", "9000", "inference_address", "http://0.0.0.0:9000"),
         ("SAGEMAKER_NUM_MODEL_WORKERS", "2", "max_workers", 2),
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "4", "max_workers", 4),
@@ -59,7 +47,7 @@ def test_a_variable_of_djl_serving_says_a_setting(variable: str, text: str, sett
         ("SAGEMAKER_CONTAINER_LOG_LEVEL", "error", "log_level", "ERROR"),
     ],
 )
-def test_a_variable_of_sagemaker_says_a_setting(variable: str, text: str, setting: str, value: object) -> None:
+def test_a_variable_of_another_server_says_a_setting(variable: str, text: str, setting: str, value: object) -> None:
     loaded = load({}, {variable: text})
     expected = getattr(config.Settings(), setting) if value is None else value
     assert getattr(loaded.settings, setting) == expected

@@ -10,6 +10,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError, ResponseStreamingError
 
+from tests.credentials import NOBODY
 from tests.s3 import S3
 
 
@@ -18,10 +19,8 @@ def client(s3: S3) -> Iterator[Any]:
     client = boto3.client(
         "s3",
         endpoint_url=s3.url,
-        region_name="us-east-1",
-        aws_access_key_id="any",
-        aws_secret_access_key="any",
         config=Config(retries={"total_max_attempts": 1}, read_timeout=1),
+        **NOBODY,
     )
     s3.put("eu/shop-1.tar.gz", b"abcd" * 25_000)
     s3.forget()

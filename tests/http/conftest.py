@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import models_for_tests as models
+from tests.credentials import NOBODY
 from tests.http.raw import RawClient
 from tests.servers import Server
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """A server with an address for each API. Its store has `linear` (2x + 1)."""
+def server(
+    serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Server:
+    """A server with an address for each API, and what the module's SETTINGS say. Its store has `linear` (2x + 1)."""
     directory = tmp_path_factory.mktemp("store")
     models.write_archive(directory / "linear.tar.gz", models.linear())
-    return serve_module(model_store=directory, preload="sklearn.linear_model", management_address="http://127.0.0.1:0/")
+    settings = {"management_address": "http://127.0.0.1:0/", **getattr(request.module, "SETTINGS", {})}
+    return serve_module(model_store=directory, preload="sklearn.linear_model", **settings)
 
 
 @pytest.fixture
@@ -50,9 +54,7 @@ def client_of() -> Iterator[ClientOf]:
     clients = []
 
     def make(url: str | None) -> Any:
-        # Credentials and a region are there because boto3 signs.
-        secrets = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing", "region_name": "eu-west-1"}
-        clients.append(boto3.client("sagemaker-runtime", endpoint_url=url, **secrets))
+        clients.append(boto3.client("sagemaker-runtime", endpoint_url=url, **NOBODY))
         return clients[-1]
 
     with pytest.MonkeyPatch.context() as environment:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable
 
 import psutil
 import pytest
 
-from tests import models_for_tests as models
 from tests.http.errors import assert_error
 from tests.http.raw import RawClient, Response, chunked, post, rows_of
 from tests.servers import Server, wait_until
@@ -19,17 +17,11 @@ ANSWER = {"predictions": [3.0]}
 PATH = "/predictions/linear"
 
 
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """A server that allows little."""
-    store = tmp_path_factory.mktemp("store")
-    models.write_archive(store / "linear.tar.gz", models.linear())
-    return serve_module(
-        model_store=store,
-        preload="sklearn.linear_model",
-        max_request_size=MAX_BODY,
-        max_buffered_bytes=MAX_BODY + 100_000,
-    )
+# Of the server, which allows little.
+SETTINGS = {
+    "max_request_size": MAX_BODY,
+    "max_buffered_bytes": MAX_BODY + 100_000,
+}
 
 
 def test_who_asks_first_is_told_that_it_is_too_much(client: RawClient) -> None:

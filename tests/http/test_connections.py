@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
-from tests import models_for_tests as models
 from tests.http.errors import assert_error
 from tests.http.raw import RawClient, chunked, post, rows_of
 from tests.servers import Server, wait_until
@@ -22,20 +20,14 @@ PATH = "/predictions/linear"
 PING = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """A server that allows little."""
-    store = tmp_path_factory.mktemp("store")
-    models.write_archive(store / "linear.tar.gz", models.linear())
-    return serve_module(
-        model_store=store,
-        preload="sklearn.linear_model",
-        read_timeout=READ_TIMEOUT,
-        keepalive_timeout=KEEPALIVE_TIMEOUT,
-        max_request_size=MAX_BODY,
-        max_buffered_bytes=MAX_BODY + 100_000,
-        max_header_size=4000,
-    )
+# Of the server, which allows little.
+SETTINGS = {
+    "read_timeout": READ_TIMEOUT,
+    "keepalive_timeout": KEEPALIVE_TIMEOUT,
+    "max_request_size": MAX_BODY,
+    "max_buffered_bytes": MAX_BODY + 100_000,
+    "max_header_size": 4000,
+}
 
 
 def test_a_connection_is_kept_alive(client: RawClient) -> None:

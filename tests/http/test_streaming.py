@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import httpx
 import psutil
 import pytest
@@ -17,6 +16,7 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 from mmserve_worker.batch import STREAM_WINDOW
 from tests.http.gates import Gate
 from tests.http.raw import RawClient, post
+from tests.http.runtime import ClientOf
 from tests.http.streams import write_streaming
 from tests.servers import LIGHT, Server, wait_until
 
@@ -91,9 +91,8 @@ def test_large_pieces_come_whole_and_no_piece_is_an_empty_answer(server: Server)
     assert (nothing.status_code, nothing.content, nothing.headers["content-length"]) == (200, b"", "0")
 
 
-def test_boto3_reads_a_stream_as_it_reads_any_answer(server: Server) -> None:
-    keys = {"aws_access_key_id": "nobody", "aws_secret_access_key": "nothing"}
-    client = boto3.client("sagemaker-runtime", endpoint_url=server.url, region_name="eu-west-1", **keys)
+def test_boto3_reads_a_stream_as_it_reads_any_answer(server: Server, client_of: ClientOf) -> None:
+    client = client_of(server.url)
     said = {"EndpointName": "any", "TargetModel": "words.tar.gz"}
     answer = client.invoke_endpoint(Body=b"one two three", **said)
     assert (answer["Body"].read(), answer["InvokedProductionVariant"]) == (b"onetwothree", "AllTraffic")
@@ -101,7 +100,6 @@ def test_boto3_reads_a_stream_as_it_reads_any_answer(server: Server) -> None:
         client.invoke_endpoint(Body=b"one raise-halfway", **said)["Body"].read()
     with pytest.raises(ClientError, match="early"):
         client.invoke_endpoint(Body=b"raise-early", **said)
-    client.close()
 
 
 def test_what_fails_before_the_first_piece_is_an_error(server: Server) -> None:
