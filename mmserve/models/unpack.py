@@ -42,6 +42,11 @@ _DAMAGE = (
 # Of the digest in a directory's name: 128 bits, which nobody finds a second archive for.
 NAME_LENGTH = 32
 
+# Where the format is said in a tar's header; those of 1979 do not say it.
+_TAR_MAGIC = slice(257, 262)
+# Bytes of a file that is no archive.
+_SHOWN = 16
+
 
 class Version(NamedTuple):
     """One state of one file: while all of this holds, its content has not changed.
@@ -129,7 +134,19 @@ def _extract(file: BufferedReader, directory: Path, limits: UnpackLimits) -> Non
             untar(file, destination)
         destination.finish()
     except _DAMAGE as error:
+        beginning = _beginning_of_none(file)
+        if beginning:
+            raise ArchiveError(f"the archive is no tar, gzip or zip file: it begins with {beginning!r}") from error
         raise ArchiveError(f"the archive is damaged: {error}") from error
+
+
+def _beginning_of_none(file: BufferedReader) -> bytes:
+    """The first bytes of what never was an archive: the page of a proxy, say, or a model that was not packed."""
+    file.seek(0)
+    header = file.read(_TAR_MAGIC.stop)
+    if header.startswith((b"PK", b"\x1f\x8b")) or header[_TAR_MAGIC] == b"ustar" or not header.strip(b"\0"):
+        return b""
+    return header[:_SHOWN]
 
 
 def _rename(temporary: Path, target: Path) -> None:

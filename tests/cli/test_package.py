@@ -148,4 +148,4 @@ def test_a_file_that_is_no_archive_fails_the_check(place: Path) -> None:
     (place / "a.tgz").write_bytes(b"no archive")
     result = run("--check", "a.tgz")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "Error: the archive is damaged: truncated header\n"
+    assert result.stderr == "Error: the archive is no tar, gzip or zip file: it begins with b'no archive'\n"

@@ -21,6 +21,14 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, name: str, content: bytes
     assert refused(tmp_path / name).startswith("the archive is ")
 
 
+@pytest.mark.parametrize("content", [b"<html>404</html>" * 100, b"\x80\x04\x95" + b"a pickle" * 100])
+def test_what_never_was_an_archive_is_told_by_its_beginning(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.tar.gz").write_bytes(content)
+    assert refused(tmp_path / "m.tar.gz") == (
+        f"the archive is no tar, gzip or zip file: it begins with {content[:16]!r}"
+    )
+
+
 def sound(place: Path, name: str) -> bytes:
     """An archive whose content gzip and zip cannot make much smaller."""
     content = os.urandom(20_000)
