@@ -62,6 +62,13 @@ class RawClient:
         self._reader.readline()
         return chunk
 
+    def chunks(self) -> list[bytes]:
+        """Those of a response that has begun, up to its end."""
+        found = []
+        while chunk := self.chunk():
+            found.append(chunk)
+        return found
+
     def some(self) -> bytes:
         """What has come; empty at the connection's end."""
         return self._reader.read1()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,14 +44,6 @@ def ask(server: Server, words: str, model: str = "words") -> httpx.Response:
     return server.client.post(f"/predictions/{model}", content=words)
 
 
-def chunks(client: RawClient) -> list[bytes]:
-    """The chunks of a response that has begun, up to its end."""
-    found = []
-    while chunk := client.chunk():
-        found.append(chunk)
-    return found
-
-
 def assert_goes_on(server: Server, pid: int, model: str = "words") -> None:
     """The worker is still that one, and answers."""
     assert ask(server, "still here", model).text == "stillhere"
@@ -68,11 +59,11 @@ def test_every_piece_goes_out_when_it_is_made(server: Server, gate: Gate) -> Non
         assert [client.chunk(), client.chunk()] == [b"one", b"two"]
         gate.wait_for("a")
         gate.let("a")
-        assert chunks(client) == [b"three"]
+        assert client.chunks() == [b"three"]
         # The connection can be used again.
         client.send(post("/predictions/words", b"again"))
         client.response()
-        assert chunks(client) == [b"again"]
+        assert client.chunks() == [b"again"]
 
 
 def test_in_http_1_0_an_answer_ends_with_the_connection(server: Server) -> None:
@@ -214,7 +205,7 @@ def test_a_generator_waits_for_a_slow_client_whom_nobody_hurries(server: Server,
             # What the kernel takes of it, and four pieces.
             assert made.stat().st_size * 65536 < 16 * MIB
             assert front.memory_info().rss - before < 16 * MIB
-            assert len(chunks(client)) == count
+            assert len(client.chunks()) == count
             assert other.result().text == "queued"
 
 
@@ -249,57 +240,3 @@ def test_a_batch_that_was_made_before_that_was_known_is_answered_one_by_one(
     server = serve(model_store=store, preload=LIGHT)
     answers = [threads.submit(ask, server, f"together and-{number}", "batched") for number in range(8)]
     assert [answer.result().text for answer in answers] == [f"1and-{number}" for number in range(8)]
-
-
-def test_stopping_waits_for_what_is_being_sent(serve: Callable[..., Server], store: Path, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
-    write_streaming(store / "words", tmp_path / "gate")
-    server = serve(model_store=store, preload=LIGHT)
-    with RawClient(server) as client:
-        client.send(post("/predictions/words", b"one hold-end two"))
-        client.response()
-        assert client.chunk() == b"one"
-        gate.wait_for("end")
-        server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "server_stopping" in server.log.read_text() or _refuses(server), "the server to be stopping")
-        gate.let("end")
-        assert chunks(client) == [b"two"]
-        assert client.rest() == b""
-    assert server.process.wait(30) == 0
-
-
-def test_stopping_does_not_wait_for_ever(serve: Callable[..., Server], store: Path, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
-    write_streaming(store / "words", tmp_path / "gate")
-    server = serve(model_store=store, preload=LIGHT, drain_timeout=0.5)
-    with RawClient(server) as client:
-        client.send(post("/predictions/words", b"one hold-for-ever two"))
-        client.response()
-        assert client.chunk() == b"one"
-        gate.wait_for("for-ever")
-        server.process.send_signal(signal.SIGTERM)
-        assert client.rest() == b"", "cut off: neither a piece nor an end"
-    assert server.process.wait(30) == 0
-    assert "cut off after its first piece: The server stops" in server.log.read_text()
-
-
-def test_a_client_that_takes_nothing_any_more_is_cut_off(
-    serve: Callable[..., Server], store: Path, tmp_path: Path
-) -> None:
-    Gate(tmp_path / "gate")
-    write_streaming(store / "words", tmp_path / "gate", "maxWorkers=1\n")
-    server = serve(model_store=store, preload=LIGHT, request_timeout=1)
-    with RawClient(server) as client:
-        client.send(post("/predictions/words", b"stuck many-10000"))
-        client.response()
-        wait_until((tmp_path / "gate" / "closed-stuck").exists, "the generator to be closed")
-        wait_until(lambda: "its client has read nothing for 1 seconds" in server.log.read_text(), "a word in the log")
-    assert ask(server, "next").text == "next"
-
-
-def _refuses(server: Server) -> bool:
-    try:
-        socket.create_connection(server.address, timeout=1).close()
-    except OSError:
-        return True
-    return False

@@ -149,3 +149,12 @@ def test_only_a_file_of_the_archive_is_read(tmp_path: Path, named: object) -> No
     (tmp_path / "m").mkdir()
     with pytest.raises(ModelConfigError, match="is not in the archive"):
         read(write(tmp_path / "m", "", named))
+
+
+def test_a_configuration_that_has_changed_makes_the_model_newer(tmp_path: Path) -> None:
+    source = LocalSource(write(tmp_path, "batchSize: 1"))
+    before = source.fingerprint()
+    (tmp_path / "notes.md").touch()
+    assert source.fingerprint() == before
+    (tmp_path / "model-config.yaml").write_text("batchSize: 16")
+    assert source.fingerprint() != before
