@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -16,16 +18,27 @@ from mmserve.cli.tables import show
 
 # Models that the server lists at once.
 _PAGE = 100
+# The settings that say which server is meant.
+_WHICH = ("management_address", "runtime_dir")
 
 
 @click.group()
-@settings_options("management_address", "runtime_dir")
-@click.pass_context
-def models(context: click.Context, /, config_file: str | None, **given: Any) -> None:
+def models() -> None:
     """Lists, describes, registers, scales and unregisters models of the running server."""
-    settings = load_settings(given, config_file).settings
-    running = runfile.read(runfile.path(settings.runtime_dir, settings.management_address))
-    context.obj = ManagementClient(running.management if running is not None else settings.management_address)
+
+
+def _asks(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the server that it is to ask, and the options that say which one that is."""
+
+    @settings_options(*_WHICH)
+    @functools.wraps(command)
+    def asking(*, config_file: str | None, **said: Any) -> None:
+        settings = load_settings({name: said.pop(name) for name in _WHICH}, config_file).settings
+        running = runfile.read(runfile.path(settings.runtime_dir, settings.management_address))
+        address = running.management if running is not None else settings.management_address
+        command(ManagementClient(address), **said)
+
+    return asking
 
 
 def _path(name: str) -> str:
@@ -34,7 +47,7 @@ def _path(name: str) -> str:
 
 @models.command("list")
 @click.option("--limit", type=click.IntRange(1), help="Show no more than this many.")
-@click.pass_obj
+@_asks
 def list_(client: ManagementClient, limit: int | None) -> None:
     """Lists the models that can be asked."""
     rows: list[tuple[str, str, str]] = []
@@ -51,7 +64,7 @@ def list_(client: ManagementClient, limit: int | None) -> None:
 
 @models.command()
 @click.argument("name")
-@click.pass_obj
+@_asks
 def describe(client: ManagementClient, name: str) -> None:
     """Shows a model's state, settings, workers and queue."""
     click.echo(msgspec.json.format(msgspec.json.encode(client.get(_path(name)))).decode())
@@ -73,7 +86,7 @@ def _worker_options(command: Any) -> Any:
 @click.argument("url")
 @click.option("--name", help="Its name, if not the file's.")
 @_worker_options
-@click.pass_obj
+@_asks
 def register(client: ManagementClient, /, url: str, name: str | None, **asked: int | None) -> None:
     """Registers the archive or directory URL: a path, or a name in the model store."""
     if "/" in url and "://" not in url:
@@ -85,7 +98,7 @@ def register(client: ManagementClient, /, url: str, name: str | None, **asked: i
 @models.command()
 @click.argument("name")
 @_worker_options
-@click.pass_obj
+@_asks
 def scale(client: ManagementClient, /, name: str, **asked: int | None) -> None:
     """Changes how many workers a model has."""
     click.echo(client.call("PUT", _path(name), asked)["status"])
@@ -93,7 +106,7 @@ def scale(client: ManagementClient, /, name: str, **asked: int | None) -> None:
 
 @models.command()
 @click.argument("name")
-@click.pass_obj
+@_asks
 def unregister(client: ManagementClient, name: str) -> None:
     """Takes a model away when it has finished what it accepted."""
     click.echo(client.call("DELETE", _path(name))["status"])

@@ -39,6 +39,11 @@ def test_models_are_managed(running: Command, store: Path, tmp_path: Path) -> No
     described = json.loads(running.succeed("models", "describe", "other"))
     assert (described["maxWorkers"], len(described["workers"])) == (4, 1)
 
+    # As all other commands, which say it behind their names.
+    which = f"--runtime-dir={running.environment['MMSERVE_RUNTIME_DIR']}"
+    elsewhere = {"MMSERVE_RUNTIME_DIR": str(tmp_path)}
+    assert json.loads(running.succeed("models", "describe", "other", which, **elsewhere))["modelName"] == "other"
+
     assert running.fail("models", "register", str(outside), "--name=other") == (
         "Error: Model other is already registered."
     )

@@ -81,7 +81,7 @@ def test_a_directory_for_run_files_that_others_may_write_to_is_refused(mmserve: 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "http://127.0.0.1:1/", "no address", "::"])
 def test_models_of_nothing_that_runs(address: str, tmp_path: Path) -> None:
-    arguments = [f"--management-address={address}", f"--runtime-dir={tmp_path}", "list"]
+    arguments = ["list", f"--management-address={address}", f"--runtime-dir={tmp_path}"]
     result = CliRunner().invoke(models, arguments)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
