@@ -121,10 +121,16 @@ class DirectoryStore:
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_dir()
+        return entry.is_dir() and not (entry.is_symlink() and _leads_back_up(entry.path))
     except OSError:
-        # A link that leads in circles.
+        # A link to itself.
         return False
+
+
+def _leads_back_up(link: str) -> bool:
+    """What is below it would be found over and over: with three of them in a directory, 43 million times."""
+    above = os.path.join(os.path.realpath(os.path.dirname(link)), "")
+    return above.startswith(os.path.join(os.path.realpath(link), ""))
 
 
 def _order(entry: os.DirEntry[str]) -> int:
