@@ -101,8 +101,10 @@ def test_what_is_described(server: Server, archive: Path) -> None:
         "weight": 1.0,
         "pinned": False,
         "maxMemoryMb": None,
+        "requiredMemoryMb": 0.0,
         "predictTimeout": 60.0,
         "modelLoadingTimeout": 240.0,
+        "handler": None,
         "settingsFrom": {
             "minWorkers": "registration",
             "maxWorkers": "registration",
@@ -113,6 +115,7 @@ def test_what_is_described(server: Server, archive: Path) -> None:
             "weight": "server",
             "pinned": "server",
             "maxMemoryMb": "server",
+            "requiredMemoryMb": "server",
             "predictTimeout": "server",
             "modelLoadingTimeout": "server",
         },
