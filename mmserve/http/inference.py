@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from mmserve.errors import MethodNotAllowed, NotFound
+from mmserve.errors import MethodNotAllowed, NotFound, ServingError
 from mmserve.http.answers import error_response, json_response, request_id_of
 from mmserve.http.asking import Asking
 from mmserve.http.connection import connection_of
@@ -69,6 +69,9 @@ class InferenceApi:
         outcome: Outcome
         try:
             outcome = await self._asking.ask(request, target, request_id)
+        except ServingError as error:
+            # Its frames, this one among them, would hold on to the body until the next collection of garbage.
+            outcome = error.with_traceback(None)
         except Exception as error:  # the last resort of a request: anything else would end its connection
             outcome = error
         if not self.draining and stays(request):

@@ -66,8 +66,13 @@ class Exchange:
         self._client.answered()
 
     def set_exception(self, error: Exception) -> None:
+        status = ServingError.status
+        if isinstance(error, ServingError):
+            # Its frames hold the request, which holds this: that would be left to the next collection of garbage.
+            error = error.with_traceback(None)
+            status = error.status
         self.outcome = error
-        self._count(error.status if isinstance(error, ServingError) else ServingError.status)
+        self._count(status)
         self._client.answered()
 
     def plain(self) -> bytes | None:

@@ -9,11 +9,12 @@ Both sides know a part by its index; what a part's `code` means is the status of
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from mmserve_worker.calls import Buffer
-from mmserve_worker.channel import ALIGNMENT, Channel
+from mmserve_worker.channel import ALIGNMENT, Channel, ChannelError
 
 # Pieces of a streamed answer that may be ahead of its caller. Each takes a slot of the channel, as does saying that it
 # was taken.
@@ -49,10 +50,6 @@ def _length(buffer: Buffer) -> int:
     return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
 
 
-def _aligned(offset: int) -> int:
-    return (offset + ALIGNMENT - 1) & -ALIGNMENT
-
-
 def overhead(parts: int, meta_bytes: int) -> int:
     """The most that `parts` parts take in a payload beyond their bodies."""
     return parts * (_PART.size + ALIGNMENT) + meta_bytes + ALIGNMENT
@@ -60,30 +57,34 @@ def overhead(parts: int, meta_bytes: int) -> int:
 
 def write(channel: Channel, parts: Sequence[Part]) -> None:
     """Lays the parts into the channel, to be sent. Raises what `Channel.reserve` raises, and has then done nothing."""
-    lengths = [body_length(part.body) for part in parts]
     metas = b"".join([part.meta for part in parts])
-    position = len(parts) * _PART.size + len(metas)
-    total = position
-    for length in lengths:
-        total = _aligned(total) + length
+    headers_end = total = len(parts) * _PART.size + len(metas)
+    headers: list[int] = []
+    starts: list[int] = []
+    for code, meta, body in parts:
+        length = len(body) if type(body) is bytes else body_length(body)
+        headers += (code, len(meta), length)
+        starts.append(start := (total + ALIGNMENT - 1) & -ALIGNMENT)
+        total = start + length
     payload = channel.reserve(total)
-    offset = 0
-    for part, length in zip(parts, lengths, strict=True):
-        _PART.pack_into(payload, offset, part.code, len(part.meta), length)
-        offset += _PART.size
-    payload[offset:position] = metas
-    for part, length in zip(parts, lengths, strict=True):
-        position = _aligned(position)
-        if isinstance(part.body, tuple):
-            for buffer in part.body:
-                end = position + _length(buffer)
-                payload[position:end] = _flat(buffer)
-                position = end
-        else:
-            end = position + length
-            payload[position:end] = _flat(part.body)
-            position = end
+    _headers(len(parts)).pack_into(payload, 0, *headers)
+    if metas:
+        payload[headers_end - len(metas) : headers_end] = metas
+    for (_, _, body), start in zip(parts, starts, strict=True):
+        if type(body) is bytes:
+            payload[start : start + len(body)] = body
+            continue
+        at = start
+        for buffer in body if isinstance(body, tuple) else (body,):
+            payload[at : at + _length(buffer)] = _flat(buffer)
+            at += _length(buffer)
     payload.release()
+
+
+@lru_cache(maxsize=256)
+def _headers(parts: int) -> struct.Struct:
+    """Those of so many parts, packed at once."""
+    return struct.Struct("<" + _PART.format.removeprefix("<") * parts)
 
 
 def _flat(buffer: Buffer) -> Buffer:
@@ -93,14 +94,21 @@ def _flat(buffer: Buffer) -> Buffer:
     return buffer
 
 
-def read(payload: memoryview, count: int) -> Iterator[PartView]:
-    """The parts of a payload, as views of it."""
+def read(payload: memoryview, count: int) -> list[PartView]:
+    """The parts of a payload, as views of it. Raises ChannelError for more than it has room for."""
     meta_start = count * _PART.size
-    headers = [_PART.unpack_from(payload, index * _PART.size) for index in range(count)]
-    body_start = meta_start + sum(meta_length for _, meta_length, _ in headers)
-    for code, meta_length, length in headers:
-        body_start = _aligned(body_start)
-        meta = bytes(payload[meta_start : meta_start + meta_length]) if meta_length else b""
-        meta_start += meta_length
-        yield PartView(code, meta, payload[body_start : body_start + length])
+    if meta_start > len(payload):
+        raise ChannelError(f"{count} parts do not fit into {len(payload)} bytes")
+    headers = _headers(count).unpack_from(payload)
+    codes, meta_lengths, lengths = headers[::3], headers[1::3], headers[2::3]
+    body_start = meta_start + sum(meta_lengths)
+    parts = []
+    for code, meta_length, length in zip(codes, meta_lengths, lengths, strict=True):
+        meta = b""
+        if meta_length:
+            meta = bytes(payload[meta_start : meta_start + meta_length])
+            meta_start += meta_length
+        body_start = (body_start + ALIGNMENT - 1) & -ALIGNMENT
+        parts.append(PartView(code, meta, payload[body_start : body_start + length]))
         body_start += length
+    return parts

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from mmserve_worker import batch, codeless, environment, handlers, learning, process
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
-from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, Kind
+from mmserve_worker.channel import Channel, ChannelFiles, ChannelFull, Frame, FrameTooLarge, Kind
 from mmserve_worker.handlers.errors import RAISED_BY_MODELS, status_of, words_of
 from mmserve_worker.streaming import StreamSender
 
@@ -181,11 +181,15 @@ class Worker:
     def _send(self, frame: Frame, parts: list[batch.Part], seconds: float) -> None:
         """Sends the answers in as few frames as they fit into, waiting for room between them."""
         while parts:
-            count = self._fitting(parts)
-            if count == 0:
-                parts[0] = _too_large(parts[0])
-                continue
-            self._write(parts[:count])
+            count = len(parts)
+            try:
+                self._write(parts)
+            except FrameTooLarge:
+                count = self._fitting(parts)
+                if count == 0:
+                    parts[0] = _too_large(parts[0])
+                    continue
+                self._write(parts[:count])
             self._channel.send(
                 Kind.ANSWERS, batch_id=frame.batch_id, model_key=frame.model_key, parts=count, time=seconds
             )

@@ -61,19 +61,20 @@ class RowsHandler:
             job = self._job(calls[0])
             return [job if isinstance(job, Reply) else self._alone(job)]
         jobs = [self._job(call) for call in calls]
-        replies: dict[int, Reply] = {}
-        for group in self._groups(jobs):
-            answered = self._together([job for _, job in group])
-            replies.update(zip([index for index, _ in group], answered, strict=True))
-        return [replies[index] if isinstance(job, _Job) else job for index, job in enumerate(jobs)]
+        groups = self._groups(jobs)
+        if len(groups) == 1 and len(groups[0]) == len(calls):
+            return self._together(groups[0])
+        answered = [iter(self._together(group)) for group in groups]
+        of_job = {id(job): replies for group, replies in zip(groups, answered, strict=True) for job in group}
+        return [next(of_job[id(job)]) if isinstance(job, _Job) else job for job in jobs]
 
-    def _groups(self, jobs: list[_Job | Reply]) -> list[list[tuple[int, _Job]]]:
-        """The jobs that one call may answer, with their places in the batch."""
-        groups: dict[object, list[tuple[int, _Job]]] = {}
+    def _groups(self, jobs: list[_Job | Reply]) -> list[list[_Job]]:
+        """The jobs that one call may answer, in their order."""
+        groups: dict[object, list[_Job]] = {}
         for index, job in enumerate(jobs):
             if isinstance(job, _Job):
                 alike = (job.method, features.signature(job.columns)) if self._can_join and job.rows else index
-                groups.setdefault(alike, []).append((index, job))
+                groups.setdefault(alike, []).append(job)
         return list(groups.values())
 
     def _job(self, call: Call) -> _Job | Reply:
