@@ -22,6 +22,24 @@ if TYPE_CHECKING:
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _SHARED = pytest.StashKey[set[str]]()
+# The modules whose tests are about what both ways of HTTP have to do alike: each of their tests with a server runs with
+# either.
+_BOTH_WAYS = {
+    "test_bodies",
+    "test_connections",
+    "test_counted_streams",
+    "test_drain",
+    "test_inference",
+    "test_overload",
+    "test_plain",
+    "test_sagemaker",
+    "test_streaming",
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "http" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in _BOTH_WAYS:
+        metafunc.parametrize("http", ["lane", "aiohttp"], indirect=True, scope="module")
 
 
 def _descriptors() -> dict[int, str]:
@@ -48,7 +66,7 @@ def _nothing_left_behind_by_all() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fails a test that leaves a process of a server, a descriptor or shared memory behind."""
-    # What lives as long as the session is set up before the count.
+    # What outlives a test is set up before the count.
     if "shared_server" in request.fixturenames:
         request.getfixturevalue("shared_server")
     shared = _shared_markers(request.config)
@@ -70,13 +88,19 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     wait_until(lambda: not left(), f"the end of the descriptors that this test has opened: {left()}")
 
 
+@pytest.fixture(scope="module")
+def http(request: pytest.FixtureRequest) -> str:
+    """The way of HTTP that the servers of a test have, unless it says another."""
+    return str(getattr(request, "param", "lane"))
+
+
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def serve(tmp_path: Path, http: str) -> Iterator[Callable[..., Server]]:
     """Starts servers, which are stopped at the test's end."""
     servers: list[Server] = []
 
     def start(**settings: Any) -> Server:
-        servers.append(Server(tmp_path, **settings))
+        servers.append(Server(tmp_path, **{"http": http, **settings}))
         return servers[-1]
 
     yield start
@@ -85,9 +109,10 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
-def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """One server with the usual models, for tests that change nothing about it: `linear` (2x + 1), `named` (a - b),
-    `classifier`, `forest`, `identity`."""
+def shared_servers(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Callable[[str], Server]]:
+    """What makes `shared_server`, of each way of HTTP one."""
     directory = tmp_path_factory.mktemp("shared")
     store = directory / "store"
     store.mkdir()
@@ -97,21 +122,35 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixt
         models.write_archive(store / "named.tar.gz", models.named())
         models.write_model(store / "forest", models.forest())
         models.write_model(store / "identity", models.identity())
-    server = Server(directory, model_store=store)
-    _shared_markers(request.config).add(server.marker)
-    yield server
-    server.end()
+    servers: dict[str, Server] = {}
+
+    def share(http: str) -> Server:
+        if http not in servers:
+            servers[http] = Server(tmp_path_factory.mktemp(http), model_store=store, http=http)
+            _shared_markers(request.config).add(servers[http].marker)
+        return servers[http]
+
+    yield share
+    for server in servers.values():
+        server.end()
+
+
+@pytest.fixture(scope="module")
+def shared_server(shared_servers: Callable[[str], Server], http: str) -> Server:
+    """One server with the usual models, for tests that change nothing about it: `linear` (2x + 1), `named` (a - b),
+    `classifier`, `forest`, `identity`."""
+    return shared_servers(http)
 
 
 @pytest.fixture(scope="module")
 def serve_module(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, http: str
 ) -> Iterator[Callable[..., Server]]:
     """As `serve`, but for fixtures that a module's tests share: pytest sets these up before a test's own count."""
     servers: list[Server] = []
 
     def start(**settings: Any) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("server"), **settings))
+        servers.append(Server(tmp_path_factory.mktemp("server"), **{"http": http, **settings}))
         _shared_markers(request.config).add(servers[-1].marker)
         return servers[-1]
 

@@ -15,8 +15,8 @@ from tests.servers import LIGHT, Server, wait_until
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("counted")
+def directory(tmp_path_factory: pytest.TempPathFactory, http: str) -> Path:
+    return tmp_path_factory.mktemp(f"counted-{http}")
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("streams")
+def directory(tmp_path_factory: pytest.TempPathFactory, http: str) -> Path:
+    return tmp_path_factory.mktemp(f"streams-{http}")
 
 
 @pytest.fixture(scope="module")
