@@ -19,8 +19,9 @@ import psutil
 
 from mmserve.cli.serve import Outcome
 
-# In the environment of each server and of all that it starts, however deep.
-MARKER = "TESTED_MMSERVE"
+# In the environment of each server and of all that it starts, however deep: what begins with LC_ is passed on to
+# workers, and is not taken for a setting that was misspelt.
+MARKER = "LC_TESTED_MMSERVE"
 # What nothing in these tests may take longer than; the usual is milliseconds.
 DEADLINE = 30.0
 # What to preload where no model needs scikit-learn: its import is most of a server's start.
