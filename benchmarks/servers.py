@@ -23,8 +23,8 @@ from mmserve.config import Settings
 TIMEOUT = 60.0
 # Any free port; the run file, which is named for this address, says which it became.
 _ANY_PORT = "http://127.0.0.1:0"
-# In the environment of a server and of all that it starts, however deep (LC_ is passed on): what it has left can be told
-# by it.
+# In the environment of a server and of all that it starts, however deep: what it has left can be told by it.
+# What begins with LC_ is passed on to workers.
 MARKER = "LC_BENCHMARKED_MMSERVE"
 
 
