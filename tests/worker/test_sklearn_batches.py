@@ -71,6 +71,19 @@ def test_a_row_that_is_not_in_an_array_of_rows_is_joined_as_well(
     assert counting.sizes == [3]
 
 
+def test_integers_that_fit_into_no_integer_change_nobody_elses() -> None:
+    class Echo:
+        n_features_in_ = 1
+
+        def predict(self, rows: Any) -> Any:
+            return np.array([type(value).__name__ for value in rows.ravel()])
+
+    handler = RowsHandler("echo", Echo(), {})
+    bodies = [[[1]], [[2**63]], [[-1], [2**70]], [[2]]]
+    together = handler.answer([call(body) for body in bodies])
+    assert [predictions(reply) for reply in together] == [["int64"], ["uint64"], ["float64", "float64"], ["int64"]]
+
+
 def test_unlike_calls_are_answered_side_by_side(classifier: Handler, monkeypatch: pytest.MonkeyPatch) -> None:
     counting = Counting(classifier, monkeypatch)
     file = io.BytesIO()

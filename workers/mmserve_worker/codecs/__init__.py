@@ -18,7 +18,7 @@ An answer has one entry, line or row for each row of the request.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from mmserve_worker.calls import Buffer, Reply
@@ -69,6 +69,17 @@ def writer(accept: str) -> Writer:
     return chosen
 
 
+def is_json(write: Writer) -> bool:
+    """Whether a writer makes what `json_replies` makes."""
+    return write is _WRITERS[_JSON]
+
+
+def json_replies(answer: Answer, sizes: Iterable[int]) -> list[Reply] | None:
+    """The answers in JSON to callers of whom each had so many rows; None for what each one's writer has to write."""
+    texts = json_text.encode_each(answer, sizes)
+    return None if texts is None else [Reply(200, _JSON, text) for text in texts]
+
+
 # The header of a hostile caller is as long as the front lets it be: few entries, or the cache is a leak.
 @lru_cache(maxsize=16)
 def _reader(content_type: str) -> Callable[[Buffer, tuple[str, ...]], Rows]:
@@ -96,5 +107,12 @@ def _writer(accept: str) -> Writer | None:
     media_type = media_types.preferred(accept, tuple(_ENCODERS))
     if media_type is None:
         return None
+    return _WRITERS[media_type]
+
+
+def _writer_of(media_type: str) -> Writer:
     encode = _ENCODERS[media_type]
     return lambda answer: Reply(200, media_type, encode(answer))
+
+
+_WRITERS = {media_type: _writer_of(media_type) for media_type in _ENCODERS}

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmserve_worker.codecs.answers import Answer, is_plain, listed
 from mmserve_worker.codecs.refusals import bad_request, quoted
-from mmserve_worker.codecs.rows import Rows, array_of
+from mmserve_worker.codecs.rows import INTEGERS, NUMBERS, Numbers, Rows, array_of
 
 _WHITESPACE = " \t\r\n"
 _EXPECTED = 'expected an array of rows, or an object with "instances" or "inputs"'
@@ -98,6 +98,8 @@ def rows_of(rows: list[Any]) -> Rows:
         shape.extend(widths)
         rows = list(chain.from_iterable(rows))
     kinds = frozenset(map(type, rows))
+    if len(shape) <= 2 and kinds and kinds <= NUMBERS:
+        return Rows(Numbers(rows, shape[-1], kinds == INTEGERS), is_flat=len(shape) == 1)
     if kinds == _RECORD and len(shape) == 1:
         return _records(rows)
     if not kinds.isdisjoint((list, dict)):
@@ -131,6 +133,19 @@ def _some(widths: Iterable[int]) -> str:
 
 def encode(answer: Answer) -> bytes:
     return f'{{"predictions": {_array_text(answer)}}}'.encode()
+
+
+def encode_each(answer: Answer, sizes: Iterable[int]) -> list[bytes] | None:
+    """`encode` of so many rows each, one behind the other; None where that has no short cut."""
+    if not is_plain(answer):
+        return None
+    values = answer.tolist()
+    texts = []
+    start = 0
+    for size in sizes:
+        texts.append(f'{{"predictions": {_json_of_plain(values[start : start + size])}}}'.encode())
+        start += size
+    return texts
 
 
 def encode_lines(answer: Answer) -> bytes:

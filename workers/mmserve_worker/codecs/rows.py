@@ -21,28 +21,76 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_INTEGERS = frozenset({int})
+INTEGERS = frozenset({int})
+_INT64, _FLOAT64 = np.dtype(np.int64), np.dtype(np.float64)
 _BOOLEANS = frozenset({bool})
-_NUMBERS = frozenset({int, float, type(None)})
+NUMBERS = frozenset({int, float, type(None)})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A matrix of numbers that is no array yet: one array of many callers' takes the time of one.
+
+    `values` are those of all rows, one row behind the other.
+    """
+
+    values: list[Any]
+    width: int
+    # And not floats or nulls.
+    are_integers: bool
+
+    def __len__(self) -> int:
+        return len(self.values) // self.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What `array` has unless an integer is too large for it."""
+        return _INT64 if self.are_integers else _FLOAT64
+
+    def array(self) -> Array:
+        return _array_of_numbers(self.values, self.are_integers).reshape(-1, self.width)
+
+
+def joined_matrices(matrices: Sequence[Array | Numbers]) -> Array:
+    """The rows of all, who have one width and dtype. Raises OverflowError where an integer is too large for that."""
+    numbers = [matrix for matrix in matrices if isinstance(matrix, Numbers)]
+    first = numbers[0]
+    if len(numbers) == len(matrices):
+        return np.array([value for each in numbers for value in each.values], first.dtype).reshape(-1, first.width)
+    arrays = [np.array(m.values, m.dtype).reshape(-1, m.width) if isinstance(m, Numbers) else m for m in matrices]
+    return np.concatenate(arrays)
+
+
+# Of one caller: arrays that can be joined with another's, or the one matrix that is not an array yet.
+Columns = list[Array] | list[Numbers]
+
+
 class Rows:
     """A decoded body. `names` are the columns' names where the body carried them."""
 
-    values: Array
-    names: tuple[str, ...] = ()
+    __slots__ = ("_is_flat", "_values", "names", "numbers")
+
+    def __init__(self, values: Array | Numbers, names: tuple[str, ...] = (), *, is_flat: bool = False) -> None:
+        """`is_flat` says of numbers that they came as one row that is in no array of rows."""
+        self.names = names
+        self._is_flat = is_flat
+        # What the values are made of, if it is numbers.
+        self.numbers = values if isinstance(values, Numbers) else None
+        self._values = None if isinstance(values, Numbers) else values
+
+    @property
+    def values(self) -> Array:
+        if self._values is None:
+            assert self.numbers is not None
+            array = self.numbers.array()
+            self._values = array.ravel() if self._is_flat else array
+        return self._values
 
 
 def array_of(values: Sequence[Any], kinds: frozenset[type]) -> Array:
     """A 1-D array of scalars, `kinds` being their types."""
-    if kinds == _INTEGERS:
-        return _integers(values)
-    if kinds <= _NUMBERS:
-        try:
-            return np.array(values, np.float64)
-        except OverflowError:
-            return np.array([_as_float(value) for value in values], np.float64)
+    if kinds <= NUMBERS:
+        return _array_of_numbers(values, kinds == INTEGERS)
     if kinds == _BOOLEANS:
         return np.array(values, np.bool_)
     mixture = np.empty(len(values), object)
@@ -53,6 +101,15 @@ def array_of(values: Sequence[Any], kinds: frozenset[type]) -> Array:
 def column_of(values: Sequence[Any]) -> Array:
     """A 1-D array of one column's scalars."""
     return array_of(values, frozenset(map(type, values)))
+
+
+def _array_of_numbers(values: Sequence[Any], are_integers: bool) -> Array:
+    if are_integers:
+        return _integers(values)
+    try:
+        return np.array(values, np.float64)
+    except OverflowError:
+        return np.array([_as_float(value) for value in values], np.float64)
 
 
 def _integers(values: Sequence[int]) -> Array:

@@ -19,7 +19,7 @@ import numpy as np
 
 from mmserve_worker import codecs
 from mmserve_worker.calls import Call, CallError, Handler, ModelSpec, Reply
-from mmserve_worker.handlers import djl_replies, libraries, model_files, results, rows
+from mmserve_worker.handlers import djl_replies, features, libraries, model_files, results, rows
 from mmserve_worker.handlers.djl_formatters import PARTS, is_part
 from mmserve_worker.handlers.djl_output import Output
 from mmserve_worker.handlers.djl_requests import Requests
@@ -80,8 +80,8 @@ class FormattedHandler:
                 return part(inputs, content_type=call.content_type)
             return part(inputs)
         # Bodies are read in place, and a model's own code may write to what it is given.
-        columns = [np.array(column) for column in self._served.inputs.read(call.body, call.content_type)]
-        return self._served.inputs.assembled(columns)
+        columns = features.joined([self._served.inputs.read(call.body, call.content_type)])
+        return self._served.inputs.assembled([np.array(column) for column in columns])
 
     def _predicted(self, data: Any, call: Call) -> Any:
         part = self._parts.get("prediction_handler")

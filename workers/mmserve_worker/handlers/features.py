@@ -3,15 +3,15 @@ names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from mmserve_worker import codecs
 from mmserve_worker.calls import Buffer
 from mmserve_worker.codecs.refusals import bad_request, quoted
-from mmserve_worker.codecs.rows import Array, Rows, column_of
+from mmserve_worker.codecs.rows import Array, Columns, Numbers, Rows, column_of, joined_matrices
 from mmserve_worker.handlers import anatomy
 
 _NAMES_IN_A_MESSAGE = 5
@@ -63,8 +63,12 @@ class Features:
         self._pandas = pandas
         self._index = pandas.Index(self.names)
 
-    def read(self, body: Buffer, content_type: str) -> list[Array]:
+    def read(self, body: Buffer, content_type: str) -> Columns:
         rows = codecs.decode(body, content_type, self.names)
+        numbers = rows.numbers
+        if numbers is not None and numbers.width == self._count and not (self._is_framed or self._selects_by_name):
+            # Nothing that `columns` does would change it.
+            return [numbers]
         return self.columns(rows) if len(rows.values) else [rows.values]
 
     def columns(self, rows: Rows) -> list[Array]:
@@ -132,22 +136,30 @@ class Features:
         return values[:, [names.index(name) for name in self.names]]
 
 
-def signature(columns: list[Array]) -> tuple[object, ...]:
+def signature(columns: Columns) -> tuple[object, ...]:
     """What two callers' columns must have in common to be joined.
 
     Dtypes must be equal and are not converted: a model that keeps values as they are would answer a float
     where an integer was sent. Of a matrix of objects the types in each column count.
     """
     first = columns[0]
+    if isinstance(first, Numbers):
+        return ((first.width,), first.dtype)
     if len(columns) > 1:
-        return tuple((column.shape[1:], column.dtype) for column in columns)
+        return tuple((column.shape[1:], column.dtype) for column in cast(list[Array], columns))
     if first.ndim == 2 and first.dtype.hasobject:
         return (first.shape[1:], *(frozenset(map(type, column)) for column in first.T.tolist()))
     return (first.shape[1:], first.dtype)
 
 
-def joined(inputs: list[list[Array]]) -> list[Array]:
-    return [np.concatenate(columns) for columns in zip(*inputs, strict=True)]
+def joined(inputs: Sequence[Columns]) -> list[Array]:
+    """Of callers whose signatures are the same. Raises OverflowError for integers too large to stand beside others."""
+    if len(inputs) == 1:
+        return [column.array() if isinstance(column, Numbers) else column for column in inputs[0]]
+    firsts = [columns[0] for columns in inputs]
+    if any([isinstance(first, Numbers) for first in firsts]):
+        return [joined_matrices(firsts)]
+    return [np.concatenate(columns) for columns in zip(*cast(Sequence[list[Array]], inputs), strict=True)]
 
 
 def _listed(names: list[str]) -> str:

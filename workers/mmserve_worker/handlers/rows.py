@@ -18,7 +18,7 @@ from mmserve_worker import codecs
 from mmserve_worker.calls import Call, Handler, ModelSpec, Reply
 from mmserve_worker.codecs.answers import Answer
 from mmserve_worker.codecs.refusals import bad_request, quoted
-from mmserve_worker.codecs.rows import Array
+from mmserve_worker.codecs.rows import Array, Columns
 from mmserve_worker.handlers import features, libraries, model_code, model_files, results, warned
 from mmserve_worker.handlers.errors import RAISED_BY_MODELS, LoadError, failure
 from mmserve_worker.handlers.files import model_file
@@ -38,7 +38,7 @@ class _Job:
     """A call that can be answered: what goes into which method, and how its answer is written."""
 
     method: str
-    columns: list[Array]
+    columns: Columns
     rows: int
     write: codecs.Writer
 
@@ -102,6 +102,10 @@ class RowsHandler:
             return [self._alone(job) for job in jobs]
         if not results.has_rows(answer, sum(job.rows for job in jobs)):
             return [self._alone(job) for job in jobs]
+        if all([codecs.is_json(job.write) for job in jobs]):
+            written = codecs.json_replies(answer, [job.rows for job in jobs])
+            if written is not None:
+                return written
         replies = []
         start = 0
         for job in jobs:
@@ -113,7 +117,7 @@ class RowsHandler:
         if not job.rows:
             return self._written(job, np.empty(0))
         try:
-            answer = self._call(job.method, job.columns)
+            answer = self._call(job.method, features.joined([job.columns]))
         except RAISED_BY_MODELS as error:
             return failure(error, self._name)
         if job.rows == 1 and not isinstance(answer, list) and answer.ndim == 1 and len(answer) != 1:

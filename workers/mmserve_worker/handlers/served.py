@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmserve_worker.calls import Buffer
-from mmserve_worker.codecs.rows import Array
+from mmserve_worker.codecs.rows import Array, Columns
 
 # Methods that take rows and return something for each of them, and that a caller may therefore name. The
 # first that a model has is its default: transformers have no predict.
@@ -28,7 +28,7 @@ Method = Callable[[Any], Any]
 
 
 class Inputs(Protocol):
-    def read(self, body: Buffer, content_type: str) -> list[Array]:
+    def read(self, body: Buffer, content_type: str) -> Columns:
         """A request as arrays that can be joined with other callers', each of them with an entry for every row.
 
         Raises CallError for what the model cannot be asked.
