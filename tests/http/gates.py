@@ -26,20 +26,20 @@ class Gate:
     """A request whose body is a name is held until `let` says that name; its answer is the name."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         directory.mkdir()
 
     def write_model(self, directory: Path, properties: str = "") -> Path:
-        code = _CODE.format(directory=str(self._directory))
+        code = _CODE.format(directory=str(self.directory))
         return write_model(directory, files={"model.py": code, "serving.properties": properties})
 
     def wait_for(self, name: str) -> None:
         """Until a worker holds the request of this name."""
-        wait_until((self._directory / f"held-{name}").exists, f"a worker to take the request {name}")
+        wait_until((self.directory / f"held-{name}").exists, f"a worker to take the request {name}")
 
     def holds(self, name: str) -> bool:
-        return (self._directory / f"held-{name}").exists()
+        return (self.directory / f"held-{name}").exists()
 
     def let(self, *names: str) -> None:
         for name in names:
-            (self._directory / f"let-{name}").touch()
+            (self.directory / f"let-{name}").touch()

@@ -27,6 +27,8 @@ class RawClient:
 
     def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection(server.address, timeout=DEADLINE)
+        # What is sent goes out at once, in a segment of its own.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._reader = self._socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -43,6 +45,10 @@ class RawClient:
 
     def send(self, content: bytes) -> None:
         self._socket.sendall(content)
+
+    def end_sending(self) -> None:
+        """Says that nothing more will come, and still reads."""
+        self._socket.shutdown(socket.SHUT_WR)
 
     def response(self) -> Response:
         """The next response of the connection."""
