@@ -29,6 +29,7 @@ from benchmarks import (
     latency,
     mosec,
     overload,
+    path,
     ready,
     report,
     rounds,
@@ -46,6 +47,7 @@ from benchmarks.report import Row
 
 BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
     "handler": handler.run,
+    "path": path.run,
     "hot": hot.run,
     "latency": latency.run,
     "mosec": mosec.run,

@@ -22,10 +22,9 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterable
 
-from mmserve_worker import control, process, worker
+from mmserve_worker import control, process, warming, worker
 from mmserve_worker.channel import ChannelFiles
 
 logger = logging.getLogger("mmserve.template")
@@ -75,7 +74,7 @@ class Template:
         gc.disable()
         if not self._import([*preload, *_OWN_MODULES]):
             return
-        _fill_caches()
+        warming.warm_up()
         # What is frozen is never visited by a collector, so that a child's collections do not copy the pages. Nothing
         # is collected before: the holes that this would leave are filled by the children, each with its own copy.
         gc.freeze()
@@ -136,17 +135,6 @@ class Template:
                 logger.warning("the template ends: %s", error)
             finally:
                 os._exit(0)
-
-
-def _fill_caches() -> None:
-    """Fills what libraries would otherwise look up at each worker's first prediction. Nothing native runs.
-
-    scikit-learn 1.9 asks narwhals whether an array is a data frame, and narwhals then reads the metadata of every
-    installed package for plug-ins, once a process: measured as 7 of the 9 ms that a first prediction took.
-    """
-    narwhals = sys.modules.get("narwhals.dependencies")
-    if narwhals is not None:
-        narwhals.is_into_dataframe(object())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def read(file: Path, options: Mapping[str, str]) -> Any:
 
 def served(model: Any, options: Mapping[str, str]) -> Served:
     count = thread_count(options)
-    threads.limit([model], count)
+    threads.limit([model], options)
     is_booster = type(model).__name__ == "Booster"
     booster = model if is_booster else model.booster_
     header = _header(booster)

@@ -7,13 +7,13 @@ from typing import Any
 
 from mmserve_worker.handlers import anatomy, threads
 from mmserve_worker.handlers.features import Features
-from mmserve_worker.handlers.options import is_batch_size_said, thread_count
+from mmserve_worker.handlers.options import is_batch_size_said
 from mmserve_worker.handlers.served import Served, methods_of
 
 
 def served(model: Any, options: Mapping[str, str]) -> Served:
     model_parts = list(anatomy.parts(model))
-    threads.limit(model_parts, thread_count(options))
+    threads.limit(model_parts, options)
     return Served(
         type(model).__name__,
         methods_of(model),

@@ -6,14 +6,16 @@ they were trained with.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmserve_worker.handlers.options import thread_count
 
-def limit(model_parts: Iterable[Any], count: int) -> None:
+
+def limit(model_parts: Iterable[Any], options: Mapping[str, str]) -> None:
     for part in model_parts:
         package = str(type(part).__module__).partition(".")[0]
         if package == "xgboost" and type(part).__name__ == "Booster":
-            part.set_param({"nthread": count})
+            part.set_param({"nthread": thread_count(options)})
         elif package in {"xgboost", "lightgbm"} and hasattr(part, "n_jobs"):
-            part.n_jobs = count
+            part.n_jobs = thread_count(options)

@@ -16,7 +16,6 @@ from mmserve_worker.codecs.refusals import bad_request
 from mmserve_worker.codecs.rows import Array
 from mmserve_worker.handlers import results, threads
 from mmserve_worker.handlers.features import Features
-from mmserve_worker.handlers.options import thread_count
 from mmserve_worker.handlers.served import Method, Served, methods_of
 
 _ESTIMATORS = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
@@ -44,7 +43,7 @@ def read(file: Path, options: Mapping[str, str]) -> Any:
 def served(model: Any, options: Mapping[str, str]) -> Served:
     is_booster = type(model).__name__ == "Booster"
     booster = model if is_booster else model.get_booster()
-    threads.limit((model, booster), thread_count(options))
+    threads.limit((model, booster), options)
     methods = _methods_of_booster(booster) if is_booster else methods_of(model)
     names = tuple(booster.feature_names or ())
     categorical = [name for name, kind in zip(names, booster.feature_types or (), strict=False) if kind == "c"]
