@@ -287,6 +287,9 @@ class LaneConnection(Connection):
         self._note_emptied()
         if last:
             self.close()
+            if self.transport is not None:
+                # aiohttp leaves a connection that waits for a request open until the server ends.
+                self.transport.close()
 
     def _note_emptied(self) -> None:
         if self._emptied is not None and not self._exchanges and not self._emptied.done():
