@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.typedefs import Handler
 
 from mmserve.errors import BadRequest, ServingError
@@ -46,7 +47,14 @@ class Connection(web.RequestHandler):
         if not self.reading_since and self._waiter is not None:
             self.reading_since = self._loop.time()
         self.untouched = False
+        known = len(self._messages)
         super().data_received(data)
+        for place in range(known, len(self._messages)):
+            message, payload = self._messages[place]
+            if isinstance(message, RawRequestMessage) and hdrs.UPGRADE in message.headers:
+                # Nobody is upgraded. aiohttp's parser loses what comes in one read with the end of a request that asks
+                # for it, and takes what follows that for a request, even if it was the body of one: nothing does.
+                self._messages[place] = message._replace(should_close=True), payload
 
     def close(self) -> None:
         """As aiohttp's, but for what comes in after it, which aiohttp takes in and answers nothing to.

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.http.errors import assert_error
+from tests.http.lanes import send_apart
 from tests.http.raw import RawClient, chunked, post, rows_of
 from tests.servers import Server, wait_until
 
@@ -70,6 +71,18 @@ def test_a_client_of_http_1_0_may_keep_its_connection(client: RawClient) -> None
         response = client.response()
         assert response.json == ANSWER
         assert response.headers["connection"] == "keep-alive"
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_nothing_is_read_behind_a_request_for_an_upgrade(server: Server, client: RawClient, protocol: str) -> None:
+    asking = post(PATH, b"[[1.0]]", f"Upgrade: {protocol}", "Connection: upgrade")
+    inner = post(PATH, b"[[2.0]]")
+    outer = post(PATH, inner)
+    # The body of one request with the head of the next; then the body of that, which looks like a request.
+    send_apart(server, client, [asking[:-7], asking[-7:] + outer[: -len(inner)], inner])
+    response = client.response()
+    assert (response.json, response.headers["connection"]) == (ANSWER, "close")
+    assert client.rest() == b""
 
 
 @pytest.mark.parametrize("chunks", [[b"[[1.0]]"], [b"[", b"[1.", b"0]]"], [b"[[1.0]]", b" " * 100_000]])
