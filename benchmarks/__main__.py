@@ -22,8 +22,10 @@ from benchmarks import (
     growth,
     handler,
     hang,
+    hostile,
     hot,
     hotspot,
+    idle,
     kills,
     large,
     latency,
@@ -69,6 +71,9 @@ BENCHMARKS: dict[str, Callable[[Path, rounds.Progress], list[Row]]] = {
     "sigkill": sigkill.run,
     "budget": budget.run,
     "overload": overload.run,
+    # What the lane may not cost.
+    "hostile": hostile.run,
+    "idle": idle.run,
     # What somebody brings along who comes from SageMaker.
     "s3": s3.run,
     # The same, thought through: a day without a process.
