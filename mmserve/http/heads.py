@@ -21,6 +21,12 @@ END = b"\r\n\r\n"
 # Heads that are kept; one more, and all are parsed anew. Longer ones, in bytes, are none that are sent often.
 _MOST = 4096
 _LONGEST = 1024
+# Headers in one that is kept: clients send a dozen, and each takes ten times the memory of its bytes.
+_MOST_HEADERS = 40
+# Digits of a Content-Length: Python refuses to read thousands, which may be zeros that the parser takes.
+_MOST_DIGITS = 18
+# Nobody knows whether the parser is between two requests.
+UNKNOWN = -1
 # What is another in each request makes a head that does not come again.
 _UNIQUE = ("x-request-id", "x-amzn-trace-id", "x-amz-date", "amz-sdk-invocation-id", "traceparent", "date")
 
@@ -81,14 +87,35 @@ class Heads:
 
     def keep(self, head: bytes, read: Head) -> None:
         """`head` is what the parser has read, up to END and with it."""
-        if len(head) > _LONGEST or read.length < 0 or any(name in read.message.headers for name in _UNIQUE):
+        headers = read.message.headers
+        if len(head) > _LONGEST or len(headers) > _MOST_HEADERS or read.length < 0:
+            return
+        if any(name in headers for name in _UNIQUE):
             return
         if len(self.known) >= _MOST:
             self.known.clear()
         self.known[head] = read
 
 
+def measured(message: object, data: bytes) -> tuple[bytes, int]:
+    """The head of a message that was parsed from these bytes and begins with them; and how many more the parser needs
+    for its body."""
+    end = data.find(END) + len(END)
+    head = data[:end]
+    length = UNKNOWN
+    # A body that cannot be decompressed leaves the parser in the middle of it.
+    if isinstance(message, RawRequestMessage) and not message.upgrade and not message.compression:
+        length = body_length(message.headers)
+    # It is certain that END was the end only where no line ends in another way, and none is empty.
+    lines = head.count(b"\n")
+    if length < 0 or lines != head.count(b"\r\n") or data.startswith(b"\r") or len(data) > end + length:
+        return head, UNKNOWN
+    return head, end + length - len(data)
+
+
 def body_length(headers: Mapping[str, str]) -> int:
     """Bytes that a request with these headers has after them, -1 if that is not said or said otherwise."""
     said = headers.get(hdrs.CONTENT_LENGTH, "")
-    return int(said) if said.isascii() and said.isdecimal() and hdrs.TRANSFER_ENCODING not in headers else -1
+    if len(said) > _MOST_DIGITS or not said.isascii() or not said.isdecimal() or hdrs.TRANSFER_ENCODING in headers:
+        return -1
+    return int(said)

@@ -21,14 +21,12 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from mmserve.http.connection import Connection
-from mmserve.http.heads import END, Head, body_length
+from mmserve.http.heads import END, UNKNOWN, Head, measured
 from mmserve.http.lane import Exchange, Lane
 from mmserve.http.plain import written_response
 
 logger = logging.getLogger("mmserve.http")
 
-# Nobody knows whether the parser is between two requests.
-_UNKNOWN = -1
 # Requests of one connection that are in the lane at one time. More wait in the parser, and then in the socket.
 _MOST_PIPELINED = 8
 
@@ -103,7 +101,8 @@ class LaneConnection(Connection):
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Gives clients so many seconds to read their answers."""
-        with contextlib.suppress(TimeoutError):
+        # A client that goes away instead is not to keep the others from reading theirs.
+        with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(timeout):
                 if self._exchanges:
                     self._emptied = self._loop.create_future()
@@ -165,21 +164,11 @@ class LaneConnection(Connection):
         ahead, messages = self._ahead, len(self._messages)
         super().data_received(data)
         if ahead > 0:
-            self._ahead = max(ahead - len(data), _UNKNOWN)
+            self._ahead = max(ahead - len(data), UNKNOWN)
         elif ahead == 0 and data:
-            self._ahead = self._measured(data) if len(self._messages) == messages + 1 else _UNKNOWN
-
-    def _measured(self, data: bytes) -> int:
-        """What the parser needs after the first bytes of the newest message, which begins with them."""
-        message, _ = self._messages[-1]
-        end = data.find(END) + len(END)
-        length = body_length(message.headers) if isinstance(message, RawRequestMessage) and not message.upgrade else -1
-        self._head = data[:end]
-        # It is certain that END was the end only where no line ends in another way, and none is empty.
-        lines = self._head.count(b"\n")
-        if length < 0 or lines != self._head.count(b"\r\n") or data.startswith(b"\r") or len(data) > end + length:
-            return _UNKNOWN
-        return end + length - len(data)
+            self._ahead = UNKNOWN
+            if len(self._messages) == messages + 1:
+                self._head, self._ahead = measured(self._messages[-1][0], data)
 
     def _process_keepalive(self) -> None:
         if self._exchanges or self._messages or self._held is not None or self._paused:
@@ -230,10 +219,13 @@ class LaneConnection(Connection):
 
     def _hand_over(self) -> None:
         """Wakes aiohttp's handler for what is first now, unless that is only not yet for the lane."""
+        if self._waiter is None or self._waiter.done():
+            # It is at a request: the time of the next one has not begun.
+            return
         message, payload = self._messages[0]
         if isinstance(message, RawRequestMessage) and self._lane.awaits(message, payload):
             self.begin_reading()
-        elif self._waiter is not None and not self._waiter.done():
+        else:
             self._waiter.set_result(None)
 
     def _send(self) -> bool:
@@ -246,19 +238,22 @@ class LaneConnection(Connection):
         try:
             written = None if last else exchange.plain()
             response = exchange.response() if written is None else None
+            if written is not None:
+                self.transport.write(written)
+            elif isinstance(response, web.Response):
+                self.transport.writelines(written_response(response, last=last))
+            elif response is not None:
+                self._sending = self._loop.create_task(self._send_pieces(exchange, response, last=last))
+                return False
         except Exception:  # what goes wrong with one answer is not to be the dispatcher's trouble
-            logger.exception("request %s: its answer could not be written", exchange.request_id)
-            self.force_close()
-            return False
-        if written is not None:
-            self.transport.write(written)
-        elif isinstance(response, web.Response):
-            self.transport.writelines(written_response(response, last=last))
-        elif response is not None:
-            self._sending = self._loop.create_task(self._send_pieces(exchange, response, last=last))
+            self._give_up(exchange)
             return False
         self._sent(last=last)
         return True
+
+    def _give_up(self, exchange: Exchange) -> None:
+        logger.exception("request %s: its answer could not be written", exchange.request_id)
+        self.force_close()
 
     async def _send_pieces(self, exchange: Exchange, response: web.StreamResponse, *, last: bool) -> None:
         """Has aiohttp send the answer of a model that was not known to stream. Its next requests are not plain."""
@@ -275,6 +270,9 @@ class LaneConnection(Connection):
         except ConnectionError:
             # It was cut off.
             self.force_close()
+            return
+        except Exception:  # as above: the connection would wait for it for ever
+            self._give_up(exchange)
             return
         self._sending = None
         self._sent(last=last or self._is_last)
