@@ -17,6 +17,9 @@ _SAGEMAKER = re.compile(r"/endpoints/[^/]+/invocations")
 # none that a client has reason to repeat.
 _MAX_KNOWN = 100_000
 _LONGEST = 400
+# The same for what is said in a query. Hundreds of empty words fit into so few characters, and 100,000 such targets
+# would take 1.5 GB.
+_MOST_SAID = 4
 
 
 class Target(NamedTuple):
@@ -41,7 +44,7 @@ class Targets:
         if known is not None:
             return known
         target = self._parse(request)
-        if target is not None and len(request.raw_path) <= _LONGEST:
+        if target is not None and len(request.raw_path) <= _LONGEST and len(target.query) <= _MOST_SAID:
             if len(self.known) >= _MAX_KNOWN:
                 self.known.clear()
             self.known[request.raw_path] = target

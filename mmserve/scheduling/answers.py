@@ -21,6 +21,14 @@ def batch_of(worker: Worker, frame: Frame) -> Batch:
     return held
 
 
+def answers_of(held: Batch, frame: Frame) -> list[Answer | ModelFailed]:
+    """The next answers to what a worker holds."""
+    left = len(held.requests) - held.answered
+    if not 0 < frame.parts <= left:
+        raise ChannelError(f"{frame.parts} answers to {left} requests")
+    return [read_answer(part) for part in batch.read(frame.payload, frame.parts)]
+
+
 def deliver(requests: Sequence[Request], answers: Sequence[Answer | ModelFailed]) -> None:
     for request, answer in zip(requests, answers, strict=True):
         if request.future.done():

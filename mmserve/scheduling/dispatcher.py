@@ -14,11 +14,11 @@ from mmserve.errors import PayloadTooLarge, QueueFull, Stopping
 from mmserve.models.model import Model
 from mmserve.observability.stats import ModelStats
 from mmserve.scheduling import losses
-from mmserve.scheduling.answers import batch_of, deliver, read_streamed
+from mmserve.scheduling.answers import answers_of, batch_of, deliver, read_streamed
 from mmserve.scheduling.draining import Draining
 from mmserve.scheduling.lateness import Lateness
 from mmserve.scheduling.queue import Batch, ModelQueue
-from mmserve.scheduling.request import Request, read_answer
+from mmserve.scheduling.request import Request
 from mmserve.scheduling.share import CpuShare
 from mmserve.supervision.failure import LoadFailure
 from mmserve.supervision.pool import Pool
@@ -113,7 +113,7 @@ class Dispatcher:
 
     def worker_answered(self, worker: Worker, frame: Frame) -> None:
         held = batch_of(worker, frame)
-        answers = [read_answer(part) for part in batch.read(frame.payload, frame.parts)]
+        answers = answers_of(held, frame)
         worker.channel.release()
         requests = held.requests[held.answered : held.answered + len(answers)]
         held.answered += len(answers)

@@ -111,4 +111,6 @@ def read(payload: memoryview, count: int) -> list[PartView]:
         body_start = (body_start + ALIGNMENT - 1) & -ALIGNMENT
         parts.append(PartView(code, meta, payload[body_start : body_start + length]))
         body_start += length
+    if body_start > len(payload):
+        raise ChannelError(f"{count} parts of {body_start} bytes do not fit into {len(payload)}")
     return parts
