@@ -6,13 +6,11 @@ import asyncio
 import random
 from typing import Any
 
-import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 
 from mmserve.http.heads import UNKNOWN, measured
-from tests.http.raw import RawClient, post
-from tests.servers import Server
+from tests.http.raw import post
 
 PARTS = [
     b"POST /predictions/linear HTTP/1.1\r\n",
@@ -97,12 +95,3 @@ def test_what_is_measured_is_where_the_parser_is() -> None:
             assert (probe[0].path, len(probe[0].headers)) == ("/probe", 2), data
     loop.close()
     assert checked > STREAMS / 10
-
-
-@pytest.mark.parametrize("zeros", [17, 18, 5000])
-def test_a_length_may_begin_with_zeros(shared_server: Server, zeros: int) -> None:
-    said = b"Content-Length: "
-    with RawClient(shared_server) as client:
-        for _ in range(2):
-            client.send(post("/predictions/linear").replace(said, said + b"0" * zeros))
-            assert client.response().status == 200

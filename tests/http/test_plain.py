@@ -37,3 +37,12 @@ def test_a_request_id_that_could_break_a_header_is_not_sent_back(shared_server: 
         answer = client.response()
     assert answer.status == 200
     assert answer.headers["x-request-id"] != "a\tb"
+
+
+@pytest.mark.parametrize("zeros", [17, 18, 5000])
+def test_a_length_may_begin_with_zeros(shared_server: Server, zeros: int) -> None:
+    said = b"Content-Length: "
+    with RawClient(shared_server) as client:
+        for _ in range(2):
+            client.send(post(PATH, BODY).replace(said, said + b"0" * zeros))
+            assert client.response().status == 200
