@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from mmserve.errors import ModelNotFound, ServingError
@@ -21,6 +22,10 @@ from mmserve.scheduling.dispatcher import Dispatcher
 from mmserve.supervision.supervisor import Supervisor
 
 logger = logging.getLogger("mmserve")
+
+# Of the interval: between the beginnings of two looks, so that what one finds is loaded within the interval; and at
+# least between one's end and the next, whatever it took.
+_EARLY, _REST = 0.8, 0.2
 
 
 class Freshness:
@@ -76,11 +81,13 @@ class Freshness:
 
     async def _run(self) -> None:
         while True:
+            began = time.monotonic()
             try:
                 await self._check()
             except Exception:  # whatever it was, the next look is due
                 logger.exception("looking for newer objects has failed")
-            await asyncio.sleep(self._interval)
+            taken = time.monotonic() - began
+            await asyncio.sleep(max(_REST, _EARLY - taken / self._interval) * self._interval)
 
     async def _check(self) -> None:
         store = self._registry.store
