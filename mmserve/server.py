@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -76,6 +77,8 @@ _MODEL_LOADING_TIMEOUT = 240.0
 _CUT_OFF = 0.1
 # The name of the only model of a server without a store.
 _ONLY = "model"
+# Objects, and collections of younger ones, after which each generation is collected: a request makes hardly any cycles.
+_COLLECTED_AFTER = (20_000, 20, 20)
 # What a frame holds beside the bodies.
 _FRAME_ROOM = 1024 * 1024
 
@@ -123,6 +126,10 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, lambda: told_again.set() if told.is_set() else told.set())
         await self.start()
+        # What there is now stays, and need not be looked at by each collection of garbage. Together 4 % of the CPU of
+        # a request to a hot model.
+        gc.freeze()
+        gc.set_threshold(*_COLLECTED_AFTER)
         ready()
         await told.wait()
         await self.stop(told_again)
