@@ -126,8 +126,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, lambda: told_again.set() if told.is_set() else told.set())
         await self.start()
-        # What there is now stays, and need not be looked at by each collection of garbage. Together 4 % of the CPU of
-        # a request to a hot model.
+        # What there is now stays, and no collection of garbage need look at it: 4 % of the CPU of a hot request.
         gc.freeze()
         gc.set_threshold(*_COLLECTED_AFTER)
         ready()
