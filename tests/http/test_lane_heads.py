@@ -142,8 +142,8 @@ def test_known_heads_are_as_urgent_as_they_say(server: Server, client: RawClient
     gate.wait_for("running")
     # Bodies as long as those before, so that the heads are the same.
     names = {"lat2": said["late"], "usua2": said["usual"], "soo2": said["soon"]}
-    with lane_client(server) as other, lane_client(server) as third:
-        for place, (asking, name) in enumerate(zip((client, other, third), names, strict=True), 1):
+    with lane_client(server) as first, lane_client(server) as second, lane_client(server) as third:
+        for place, (asking, name) in enumerate(zip((first, second, third), names, strict=True), 1):
             asking.send(post(HELD, name.encode(), names[name]))
             wait_for_queue(server, place)
         gate.let("running")
@@ -151,7 +151,7 @@ def test_known_heads_are_as_urgent_as_they_say(server: Server, client: RawClient
             gate.wait_for(name)
             assert not any(map(gate.holds, later))
             gate.let(name)
-        assert [asking.response().body for asking in (client, client, other, third)] == [
+        assert [asking.response().body for asking in (client, first, second, third)] == [
             b"running",
             b"lat2",
             b"usua2",
