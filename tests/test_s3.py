@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -62,3 +65,13 @@ def test_faults_are_met_for_as_long_as_they_last(s3: S3, client: Any) -> None:
     with s3.away(), pytest.raises(EndpointConnectionError):
         read(client)
     assert read(client)
+
+
+def test_a_client_that_hangs_up_leaves_nothing(s3: S3) -> None:
+    for _ in range(20):
+        client = socket.create_connection(("127.0.0.1", urlsplit(s3.url).port or 0))
+        # It is reset, not closed.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(b"GET /models HTTP/1.1\r\nHost: s3\r\n\r\n")
+        assert client.recv(1)
+        client.close()
