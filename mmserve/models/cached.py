@@ -89,7 +89,7 @@ class CachedContents:
             content = self._contents.get(name)
             if content is not None and content.size is not None:
                 return
-        self._setsize_on_disk(name, size_on_disk(self._cache / name))
+        self._set_size(name, size_on_disk(self._cache / name))
         self._note(name)
         self.added += 1
 
@@ -114,7 +114,7 @@ class CachedContents:
                     self.size -= self._contents.pop(name).size or 0
         # All of this was used before the first that this server has used, or it would be known.
         for name in sorted(found.keys() - known, key=found.__getitem__, reverse=True):
-            self._setsize_on_disk(name, size_on_disk(self._cache / name), oldest=True)
+            self._set_size(name, size_on_disk(self._cache / name), oldest=True)
 
     def tidy(self, in_use: Iterable[Path], since: float, *, halve: bool = False) -> Tidied:
         """Removes what was not used for longest until the rest keeps to the bound; with `halve`, to half of what it is.
@@ -163,7 +163,7 @@ class CachedContents:
                 content.noted_at = now
                 self._contents.move_to_end(name)
 
-    def _setsize_on_disk(self, name: str, size: int, *, oldest: bool = False) -> None:
+    def _set_size(self, name: str, size: int, *, oldest: bool = False) -> None:
         with self._lock:
             known = name in self._contents
             content = self._contents.setdefault(name, _Content())
