@@ -64,9 +64,8 @@ class RowsHandler:
         groups = self._groups(jobs)
         if len(groups) == 1 and len(groups[0]) == len(calls):
             return self._together(groups[0])
-        answered = [iter(self._together(group)) for group in groups]
-        of_job = {id(job): replies for group, replies in zip(groups, answered, strict=True) for job in group}
-        return [next(of_job[id(job)]) if isinstance(job, _Job) else job for job in jobs]
+        replies = {id(job): reply for group in groups for job, reply in zip(group, self._together(group), strict=True)}
+        return [replies[id(job)] if isinstance(job, _Job) else job for job in jobs]
 
     def _groups(self, jobs: list[_Job | Reply]) -> list[list[_Job]]:
         """The jobs that one call may answer, in their order."""
