@@ -43,7 +43,6 @@ def _origin(name: str) -> str:
     try:
         spec = sys.modules[name].__spec__
         found = spec.origin if spec is not None and spec.name == name else None
-    except Exception:
-        # Anything may stand in sys.modules, None and objects that import something when they are looked at included.
+    except Exception:  # anything may stand in sys.modules: None, objects that import something when they are looked at
         return ""
     return found if isinstance(found, str) else ""

@@ -94,8 +94,7 @@ class Template:
             control.send(self._control, {"importing": module})
             try:
                 importlib.import_module(module)
-            except Exception as error:
-                # Any library may raise anything; the next worker that needs it will say what is wrong.
+            except Exception as error:  # whatever a library raises: the next worker that needs it says what is wrong
                 logger.warning("not preloaded: %s (%s: %s)", module, type(error).__name__, error)
             if process.thread_count() > 1:
                 control.send(self._control, {"unfit": module})

@@ -26,8 +26,8 @@ def warm_up() -> None:
         _ask_narwhals()
         if {"joblib", "numpy", "sklearn.linear_model"} <= sys.modules.keys():
             _answer()
-    except Exception as error:
-        # Another version of a library may want its models otherwise. Workers do then themselves what was to be saved.
+    except Exception as error:  # another version of a library may want its models otherwise
+        # Workers do then themselves what was to be saved.
         logger.warning("the template is not warmed up: %s: %s", type(error).__name__, error)
 
 

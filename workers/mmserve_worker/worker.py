@@ -59,8 +59,7 @@ def main(files: ChannelFiles, front: int, nice: int) -> NoReturn:
         code = 0
     except SystemExit:
         logger.error("the model's code ended its worker with sys.exit()")
-    except BaseException:
-        # The last stop before the process ends: whatever it was belongs into the log.
+    except BaseException:  # the last stop before the process ends: whatever it was belongs into the log
         logger.exception("the worker ends" if os.getpid() == pid else "a fork of the worker ends")
     finally:
         # A model may have closed them or put something else in their place.

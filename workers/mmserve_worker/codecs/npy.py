@@ -77,8 +77,7 @@ def _layout(header: bytes) -> _Layout:
             # It warns of headers that Python 2 wrote, and where the header's literal is no proper Python.
             warnings.simplefilter("error")
             shape, fortran_order, dtype = read(file)
-    except Exception:
-        # A header is evaluated as a literal of Python, then repaired token by token: that raises what it likes.
+    except Exception:  # a header is evaluated as Python, then repaired token by token: that raises what it likes
         raise bad_request("not an npy array: its header cannot be read") from None
     if dtype.kind not in _KINDS or dtype.itemsize == 0:
         raise bad_request("npy arrays of this dtype are not taken: send numbers, booleans or strings")

@@ -28,8 +28,8 @@ def load(file: Path, name: str, options: Mapping[str, str]) -> Any:
             raise
         except ModuleNotFoundError as error:
             raise libraries.missing(file, error) from error
-        except Exception as error:
-            # Whatever byte the reader stumbled on: KeyError(110), alone, tells nobody that the file is no pickle.
+        except Exception as error:  # whatever byte the reader stumbled on
+            # KeyError(110), alone, tells nobody that the file is no pickle.
             raise LoadError(f"{file.name} cannot be loaded: {type(error).__name__}: {one_line(error)}") from error
     _log(name, caught)
     return model
