@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing.managers import BaseManager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from benchmarks.servers import undisturbed
 
@@ -52,7 +52,8 @@ class Bucket:
 
 
 class _Manager(BaseManager):
-    pass
+    # Added by `register`. What it makes is a proxy, which has the same methods.
+    bucket: Callable[[], Bucket]
 
 
 _METHODS = [name for name in vars(Bucket) if not name.startswith("_")]
@@ -64,8 +65,7 @@ def bucket() -> Iterator[Bucket]:
     manager = _Manager(ctx=multiprocessing.get_context("spawn"))
     manager.start()
     try:
-        # A proxy, which has the same methods.
-        found = cast(Bucket, manager.bucket())  # type: ignore[attr-defined]
+        found = manager.bucket()
         try:
             yield found
         finally:

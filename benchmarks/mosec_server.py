@@ -33,6 +33,6 @@ class Predict(Worker):
 
 
 if __name__ == "__main__":
-    server: Any = Server()  # type: ignore[no-untyped-call]
+    server: Any = Server()  # type: ignore[no-untyped-call]  # mosec's has no types
     server.append_worker(Predict, num=1, max_batch_size=BATCH, max_wait_time=WAIT)
     server.run()
