@@ -18,6 +18,7 @@ import xgboost
 from sklearn.linear_model import LogisticRegression
 
 from tests.models_for_tests import write_model
+from tests.observability.scraped import scrape
 from tests.servers import Server, mapped_files, wait_until
 
 with warnings.catch_warnings():
@@ -113,12 +114,11 @@ def test_callers_at_the_same_time_get_their_own_rows(
 
 def test_batches_are_made_of_what_waits(server: Server, threads: ThreadPoolExecutor) -> None:
     def batches() -> tuple[float, float]:
-        lines = server.management.get("/metrics").text.splitlines()
-        said = [line for line in lines if line.startswith("mmserve_batch_size_") and 'model="json-1"' in line]
-        return tuple(  # type: ignore[return-value]
-            float(next(line for line in said if line.startswith(f"mmserve_batch_size_{kind}")).rpartition(" ")[2])
-            for kind in ("count", "sum")
-        )
+        told = scrape(server)
+        count, total = (told.value(f"mmserve_batch_size_{kind}", model="json-1") for kind in ("count", "sum"))
+        assert count is not None
+        assert total is not None
+        return count, total
 
     calls, requests = batches()
     list(threads.map(lambda start: probabilities(server, "json-1", X[start : start + 1]), range(64)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests import models_for_tests as models
 from tests.http.errors import assert_error
-from tests.observability.scraped import OPEN_METRICS, TEXT, Scraped
+from tests.observability.scraped import OPEN_METRICS, TEXT, scrape
 from tests.servers import LIGHT, Server
 
 _ECHO = """
@@ -16,14 +16,6 @@ from djl_python import Output
 def handle(inputs):
     return None if inputs.is_empty() else Output().add(inputs.get_as_bytes())
 """
-
-
-def scrape(server: Server, accept: str = TEXT) -> Scraped:
-    response = server.management.get("/metrics", headers={"Accept": accept})
-    assert response.status_code == 200, response.text
-    assert response.headers["x-request-id"]
-    assert response.headers["content-type"].startswith(accept.partition(";")[0])
-    return Scraped(response.headers["content-type"], response.content)
 
 
 def test_what_a_server_answered_is_told_in_both_formats(serve: Callable[..., Server], store: Path) -> None:

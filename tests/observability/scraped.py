@@ -9,6 +9,8 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from tests.servers import Server
+
 TEXT = "text/plain; version=0.0.4"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -49,3 +51,11 @@ class Scraped:
             for series, value in self.values.items()
             if series[0].startswith("mmserve_") and series[0].endswith(kinds)
         }
+
+
+def scrape(server: Server, accept: str = TEXT) -> Scraped:
+    response = server.management.get("/metrics", headers={"Accept": accept})
+    assert response.status_code == 200, response.text
+    assert response.headers["x-request-id"]
+    assert response.headers["content-type"].startswith(accept.partition(";")[0])
+    return Scraped(response.headers["content-type"], response.content)
