@@ -1,4 +1,5 @@
-"""What most tests of HTTP use; a module that needs another server or store has its own by the same name."""
+"""What most tests of HTTP use. A module that needs another server or store has its own by the same name, or a helper's
+that several modules share: `server = lanes.server`."""
 
 from __future__ import annotations
 

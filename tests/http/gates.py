@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.models_for_tests import write_model
 from tests.servers import wait_until
 
@@ -43,3 +45,9 @@ class Gate:
     def let(self, *names: str) -> None:
         for name in names:
             (self.directory / f"let-{name}").touch()
+
+
+@pytest.fixture(scope="module")
+def module_gate(tmp_path_factory: pytest.TempPathFactory, http: str) -> Gate:
+    """As the fixture `gate`, for modules whose tests share a server: new with each way of HTTP, as the server is."""
+    return Gate(tmp_path_factory.mktemp(f"held-{http}") / "gate")

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import models_for_tests as models
 from tests.http.gates import Gate
 from tests.http.raw import RawClient
 from tests.http.streams import write_streaming
-from tests.observability.scraped import TEXT, Scraped
+from tests.observability.scraped import scrape
 from tests.servers import Server, wait_until
 
 LINEAR = "/predictions/linear"
@@ -34,9 +36,14 @@ def serve_lane(serve: Callable[..., Server], store: Path, gate: Gate, **settings
     models.write_archive(store / "linear.tar.gz", models.linear())
     models.write_archive(store / "triple.tar.gz", models.linear(slope=3.0, intercept=0.0))
     gate.write_model(store / "held", "maxWorkers=1\n")
-    write_streaming(store / "words", gate.directory)
+    write_streaming(store / "words", gate)
     models.write_model(store / "large", files={"model.py": _LARGE % LARGE_ANSWER})
     return serve(model_store=store, preload="sklearn.linear_model", http="lane", **settings)
+
+
+@pytest.fixture(scope="module")
+def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Server:
+    return serve_lane(serve_module, tmp_path_factory.mktemp("store"), gate)
 
 
 def lane_client(server: Server) -> RawClient:
@@ -72,5 +79,4 @@ def wait_for_queue(server: Server, length: int) -> None:
 
 def counted(server: Server, model: str, status: int) -> float:
     """Answers of this status that the metrics tell of."""
-    told = Scraped(TEXT, server.management.get("/metrics", headers={"Accept": TEXT}).content)
-    return told.value("mmserve_requests_total", model=model, status=status) or 0
+    return scrape(server).value("mmserve_requests_total", model=model, status=status) or 0

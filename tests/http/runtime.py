@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,14 +34,21 @@ if asked.isdigit():
 return Output().add(asked)"""
 
 
-def serve_fleet(serve: Callable[..., Server], store: Path) -> Server:
+@pytest.fixture(scope="module")
+def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     """`linear` (2x + 1), `eu/north/linear` (5x + 1), `coded`, which does what it is asked, and `broken`."""
+    store = tmp_path_factory.mktemp("store")
     models.write_archive(store / "linear.tar.gz", models.linear())
     (store / "eu" / "north").mkdir(parents=True)
     models.write_archive(store / "eu" / "north" / "linear.tar.gz", models.linear(slope=5.0))
     models.write_archive(store / "coded.tar.gz", files={"model.py": code(_HANDLER)})
     models.write_archive(store / "broken.tar.gz", files={"model.py": "raise RuntimeError('no such city')"})
-    return serve(model_store=store, preload="sklearn.linear_model", max_request_size=LARGEST)
+    return serve_module(model_store=store, preload="sklearn.linear_model", max_request_size=LARGEST)
+
+
+@pytest.fixture(scope="module")
+def client(server: Server, client_of: ClientOf) -> Any:
+    return client_of(server.url)
 
 
 def ask(client: Any, body: str | bytes, model: str = "coded.tar.gz", **said: Any) -> dict[str, Any]:

@@ -1,10 +1,16 @@
-"""A model whose answers come in pieces, as the request's words say."""
+"""Models whose answers come in pieces, as the request's words say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import httpx
+
+from tests.http.gates import Gate
 from tests.models_for_tests import write_model
+from tests.servers import LIGHT, Server
 
 # `hold-NAME` waits for the gate to let NAME go, as in gates.py; any word that is no command is a piece.
 _CODE = """
@@ -57,6 +63,19 @@ def handle(inputs):
 """
 
 
-def write_streaming(directory: Path, gate: Path, properties: str = "") -> Path:
-    code = _CODE.format(gate=str(gate))
+def write_streaming(directory: Path, gate: Gate, properties: str = "") -> Path:
+    code = _CODE.format(gate=str(gate.directory))
     return write_model(directory, files={"model.py": code, "serving.properties": properties})
+
+
+def serve_streaming(
+    serve: Callable[..., Server], store: Path, gate: Gate, properties: Mapping[str, str], **settings: Any
+) -> Server:
+    """A server with a model of each name, which has these properties."""
+    for name, said in properties.items():
+        write_streaming(store / name, gate, said)
+    return serve(model_store=store, preload=LIGHT, **settings)
+
+
+def ask(server: Server, words: str, model: str = "words") -> httpx.Response:
+    return server.client.post(f"/predictions/{model}", content=words)

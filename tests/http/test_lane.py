@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.http import gates, lanes
 from tests.http.gates import Gate
 from tests.http.lanes import (
     HELD,
@@ -31,15 +32,7 @@ from tests.servers import Server, wait_until
 READ_TIMEOUT = 1.0
 KEEPALIVE_TIMEOUT = 0.5
 
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
-    return Gate(tmp_path_factory.mktemp("held") / "gate")
-
-
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Server:
-    return serve_lane(serve_module, tmp_path_factory.mktemp("store"), gate)
+gate, server = gates.module_gate, lanes.server
 
 
 @pytest.fixture

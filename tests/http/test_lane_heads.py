@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from tests import models_for_tests as models
+from tests.http import gates, lanes
 from tests.http.errors import assert_error
 from tests.http.gates import Gate
-from tests.http.lanes import HELD, LINEAR, PING, cut, lane_client, send_apart, serve_lane, wait_for_queue
+from tests.http.lanes import HELD, LINEAR, PING, cut, lane_client, send_apart, wait_for_queue
 from tests.http.raw import RawClient, post
 from tests.http.registered import register, unregister
 from tests.http.runtime import ClientOf
@@ -23,15 +24,7 @@ from tests.servers import Server
 _KEPT = 4096
 TARGET = "X-Amzn-SageMaker-Target-Model"
 
-
-@pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
-    return Gate(tmp_path_factory.mktemp("held") / "gate")
-
-
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Server:
-    return serve_lane(serve_module, tmp_path_factory.mktemp("store"), gate)
+gate, server = gates.module_gate, lanes.server
 
 
 @pytest.fixture

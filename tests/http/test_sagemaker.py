@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.http.runtime import LARGEST, ClientOf, ask, refusal, serve_fleet
+from tests.http import runtime
+from tests.http.runtime import LARGEST, ClientOf, ask, refusal
 from tests.servers import Server
 
-
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    return serve_fleet(serve_module, tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def client(server: Server, client_of: ClientOf) -> Any:
-    return client_of(server.url)
+server, client = runtime.server, runtime.client
 
 
 def test_a_model_is_invoked_by_its_key(client: Any) -> None:

@@ -12,22 +12,15 @@ import pytest
 
 from mmserve.http.sagemaker import patience
 from tests import models_for_tests as models
+from tests.http import runtime
 from tests.http.gates import Gate
-from tests.http.runtime import ClientOf, ask, refusal, serve_fleet
+from tests.http.runtime import ClientOf, ask, refusal
 from tests.http.s3_models import put, serve_s3
 from tests.s3 import S3
 from tests.servers import LIGHT, Server, wait_until
 from tests.supervision.coded import code
 
-
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    return serve_fleet(serve_module, tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def client(server: Server, client_of: ClientOf) -> Any:
-    return client_of(server.url)
+server, client = runtime.server, runtime.client
 
 
 @pytest.mark.parametrize(

@@ -13,35 +13,26 @@ import pytest
 from botocore.exceptions import ClientError, ResponseStreamingError
 
 from mmserve_worker.batch import STREAM_WINDOW
+from tests.http import gates
 from tests.http.gates import Gate
 from tests.http.raw import RawClient, post
 from tests.http.runtime import ClientOf
-from tests.http.streams import write_streaming
-from tests.servers import LIGHT, Server, wait_until
+from tests.http.streams import ask, serve_streaming
+from tests.servers import Server, wait_until
 
 MIB = 1024 * 1024
 
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory, http: str) -> Path:
-    return tmp_path_factory.mktemp(f"streams-{http}")
+gate = gates.module_gate
 
 
 @pytest.fixture(scope="module")
-def gate(directory: Path) -> Gate:
-    return Gate(directory / "gate")
-
-
-@pytest.fixture(scope="module")
-def server(serve_module: Callable[..., Server], directory: Path, gate: Gate) -> Server:
-    write_streaming(directory / "store" / "words", directory / "gate", "maxWorkers=1\n")
-    write_streaming(directory / "store" / "batched", directory / "gate", "maxWorkers=1\nbatch_size=8\n")
-    write_streaming(directory / "store" / "timed", directory / "gate", "maxWorkers=1\noption.predict_timeout=1\n")
-    return serve_module(model_store=directory / "store", preload=LIGHT)
-
-
-def ask(server: Server, words: str, model: str = "words") -> httpx.Response:
-    return server.client.post(f"/predictions/{model}", content=words)
+def server(serve_module: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory, gate: Gate) -> Server:
+    properties = {
+        "words": "maxWorkers=1\n",
+        "batched": "maxWorkers=1\nbatch_size=8\n",
+        "timed": "maxWorkers=1\noption.predict_timeout=1\n",
+    }
+    return serve_streaming(serve_module, tmp_path_factory.mktemp("store"), gate, properties)
 
 
 def assert_goes_on(server: Server, pid: int, model: str = "words") -> None:
@@ -118,22 +109,20 @@ def test_in_http_1_0_what_is_cut_off_ends_with_a_reset(server: Server) -> None:
             wait_until(lambda: not client.some(), "the end of the connection")
 
 
-def test_a_worker_that_dies_cuts_its_answer_off_and_nothing_is_tried_again(server: Server, directory: Path) -> None:
+def test_a_worker_that_dies_cuts_its_answer_off_and_nothing_is_tried_again(server: Server, gate: Gate) -> None:
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
         ask(server, "mortal die")
-    assert (directory / "gate" / "asked-mortal").read_text() == "x"
+    assert (gate.directory / "asked-mortal").read_text() == "x"
     assert ask(server, "another").text == "another"
     assert "cut off after its first piece: The worker was killed by SIGKILL." in server.log.read_text()
 
 
-def test_a_worker_that_dies_before_the_first_piece_is_replaced(server: Server, directory: Path) -> None:
+def test_a_worker_that_dies_before_the_first_piece_is_replaced(server: Server, gate: Gate) -> None:
     assert ask(server, "die").status_code == 424
-    assert len((directory / "gate" / "asked-die").read_text()) == 3
+    assert len((gate.directory / "asked-die").read_text()) == 3
 
 
-def test_when_the_client_goes_the_generator_is_closed_and_the_worker_goes_on(
-    server: Server, gate: Gate, directory: Path
-) -> None:
+def test_when_the_client_goes_the_generator_is_closed_and_the_worker_goes_on(server: Server, gate: Gate) -> None:
     ask(server, "first")
     (pid,) = server.worker_pids("words")
     with RawClient(server) as client:
@@ -142,28 +131,26 @@ def test_when_the_client_goes_the_generator_is_closed_and_the_worker_goes_on(
         assert client.chunk() == b"deserted"
         gate.wait_for("deserted")
     gate.let("deserted")
-    wait_until((directory / "gate" / "closed-deserted").exists, "the generator to be closed")
-    wait_until((directory / "gate" / "finalized-deserted").exists, "the finalizer to have run")
+    wait_until((gate.directory / "closed-deserted").exists, "the generator to be closed")
+    wait_until((gate.directory / "finalized-deserted").exists, "the finalizer to have run")
     assert_goes_on(server, pid)
 
 
-def test_a_client_that_leaves_before_the_first_piece_is_no_trouble(server: Server, gate: Gate, directory: Path) -> None:
+def test_a_client_that_leaves_before_the_first_piece_is_no_trouble(server: Server, gate: Gate) -> None:
     ask(server, "first")
     (pid,) = server.worker_pids("words")
     with RawClient(server) as client:
         client.send(post("/predictions/words", b"hold-leaving many-10000"))
         gate.wait_for("leaving")
     gate.let("leaving")
-    wait_until((directory / "gate" / "closed-hold-leaving").exists, "the generator to be closed")
+    wait_until((gate.directory / "closed-hold-leaving").exists, "the generator to be closed")
     assert_goes_on(server, pid)
 
 
-def test_a_client_that_leaves_in_the_moment_of_the_first_piece_is_no_trouble(
-    server: Server, gate: Gate, directory: Path
-) -> None:
+def test_a_client_that_leaves_in_the_moment_of_the_first_piece_is_no_trouble(server: Server, gate: Gate) -> None:
     ask(server, "first")
     (pid,) = server.worker_pids("words")
-    made = directory / "gate" / "made"
+    made = gate.directory / "made"
     made.unlink(missing_ok=True)
     with RawClient(server) as client:
         client.send(post("/predictions/words", b"hold-moment many-10000"))
@@ -176,12 +163,12 @@ def test_a_client_that_leaves_in_the_moment_of_the_first_piece_is_no_trouble(
         wait_until(lambda: made.stat().st_size > STREAM_WINDOW, "as many pieces as are sent ahead")
     finally:
         server.process.send_signal(signal.SIGCONT)
-    wait_until((directory / "gate" / "closed-hold-moment").exists, "the generator to be closed")
+    wait_until((gate.directory / "closed-hold-moment").exists, "the generator to be closed")
     assert_goes_on(server, pid)
 
 
-def test_a_generator_waits_for_a_slow_client_whom_nobody_hurries(server: Server, directory: Path) -> None:
-    made = directory / "gate" / "made"
+def test_a_generator_waits_for_a_slow_client_whom_nobody_hurries(server: Server, gate: Gate) -> None:
+    made = gate.directory / "made"
     made.unlink(missing_ok=True)
     front = psutil.Process(server.process.pid)
     before = front.memory_info().rss
@@ -233,11 +220,9 @@ def test_a_model_that_streams_is_given_one_request_at_a_time(
 
 
 def test_a_batch_that_was_made_before_that_was_known_is_answered_one_by_one(
-    serve: Callable[..., Server], store: Path, tmp_path: Path, threads: ThreadPoolExecutor
+    serve: Callable[..., Server], store: Path, gate: Gate, threads: ThreadPoolExecutor
 ) -> None:
-    Gate(tmp_path / "gate")
     properties = "maxWorkers=1\nbatch_size=8\nmax_batch_delay=10000\n"
-    write_streaming(store / "batched", tmp_path / "gate", properties)
-    server = serve(model_store=store, preload=LIGHT)
+    server = serve_streaming(serve, store, gate, {"batched": properties})
     answers = [threads.submit(ask, server, f"together and-{number}", "batched") for number in range(8)]
     assert [answer.result().text for answer in answers] == [f"1and-{number}" for number in range(8)]
