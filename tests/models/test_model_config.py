@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -95,51 +96,36 @@ def test_what_has_no_effect_is_remarked_with_its_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("error", "text", "reason"),
     [
-        ("deviceType: gpu", "deviceType=gpu is refused: a model runs on CPUs"),
-        ("parallelType: pp", "parallelType=pp is refused"),
-        ("parallelLevel: 4", "parallelLevel=4 is refused: .*except 1"),
-        ("torchrun: {nproc-per-node: 4}", "torchrun=.* is refused"),
-        ("continuousBatching: true", "continuousBatching=true is refused: a worker answers one batch at a time"),
-        ("asyncCommunication: yes", "asyncCommunication=true is refused"),
-        ("sequenceBatching: true", "sequenceBatching=true is refused"),
+        # What a model would miss.
+        (RefusedKey, "deviceType: gpu", "deviceType=gpu is refused: a model runs on CPUs"),
+        (RefusedKey, "parallelType: pp", "parallelType=pp is refused"),
+        (RefusedKey, "parallelLevel: 4", "parallelLevel=4 is refused: .*except 1"),
+        (RefusedKey, "torchrun: {nproc-per-node: 4}", "torchrun=.* is refused"),
+        (RefusedKey, "continuousBatching: true", "continuousBatching=true is refused: .* one batch at a time"),
+        (RefusedKey, "asyncCommunication: yes", "asyncCommunication=true is refused"),
+        (RefusedKey, "sequenceBatching: true", "sequenceBatching=true is refused"),
+        # What cannot be meant, by the file's own names.
+        (SettingError, "batchSize: many", "batchSize is 'many', expected a whole number from 1"),
+        (SettingError, "minWorkers: 4\nmaxWorkers: 2", "minWorkers is '4', expected a whole number from 0 to 2"),
+        (SettingError, "responseTimeout: [1]", "responseTimeout is .*, expected a number of seconds"),
+        # What is no such file.
+        (ModelConfigError, "a: [", "model-config.yaml is not YAML"),
+        (ModelConfigError, b"\xff\xfe\x00", "model-config.yaml is not YAML"),
+        (ModelConfigError, "[" * 5_000, "model-config.yaml is not YAML"),
+        (ModelConfigError, "- 1", "does not consist of keys and values"),
+        (ModelConfigError, "handler: !!python/object/apply:os.system [ls]", "YAML: could not determine a constructor"),
+        (ModelConfigError, "a: &a [x]\nb: [*a, *a]", r"has an alias \(\*a\)"),
+        (ModelConfigError, "? 2024-01-02\n: 1", "cannot be given to the model's code"),
+        (ModelConfigError, "a: " + "x" * MAX_BYTES, f"has more than {MAX_BYTES} bytes"),
     ],
+    ids=count(),
 )
-def test_what_a_model_would_miss_is_refused_by_name(tmp_path: Path, text: str, reason: str) -> None:
-    with pytest.raises(RefusedKey, match=reason):
-        read(write(tmp_path, text))
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("batchSize: many", "batchSize is 'many', expected a whole number from 1"),
-        ("minWorkers: 4\nmaxWorkers: 2", "minWorkers is '4', expected a whole number from 0 to 2"),
-        ("responseTimeout: [1]", "responseTimeout is .*, expected a number of seconds"),
-    ],
-)
-def test_what_cannot_be_meant_is_named_as_it_is_in_the_file(tmp_path: Path, text: str, reason: str) -> None:
-    with pytest.raises(SettingError, match=reason):
-        read(write(tmp_path, text))
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("a: [", "model-config.yaml is not YAML"),
-        (b"\xff\xfe\x00", "model-config.yaml is not YAML"),
-        ("[" * 5_000, "model-config.yaml is not YAML"),
-        ("- 1", "does not consist of keys and values"),
-        ("handler: !!python/object/apply:os.system [ls]", "is not YAML: could not determine a constructor"),
-        ("a: &a [x]\nb: [*a, *a]", r"has an alias \(\*a\)"),
-        ("? 2024-01-02\n: 1", "cannot be given to the model's code"),
-        ("a: " + "x" * MAX_BYTES, f"has more than {MAX_BYTES} bytes"),
-    ],
-    ids=range(8),
-)
-def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
-    with pytest.raises(ModelConfigError, match=reason):
+def test_what_cannot_hold_is_refused_by_name(
+    tmp_path: Path, error: type[ValueError], text: str | bytes, reason: str
+) -> None:
+    with pytest.raises(error, match=reason):
         read(write(tmp_path, text))
 
 

@@ -22,16 +22,6 @@ OLD = Record("model", "/models/old.tar.gz", {"min_workers": 1})
 GOOD = Record("good", "/models/good.tar.gz")
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def registrations(directory: Path) -> Registrations:
-    return Registrations(directory)
-
-
 def test_the_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     assert Registrations(tmp_path / "a" / "state").load() == []
     assert (tmp_path / "a" / "state").stat().st_mode & 0o777 == 0o700

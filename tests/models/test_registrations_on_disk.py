@@ -24,16 +24,6 @@ OLD = Record("model", "/models/old.tar.gz", {"min_workers": 1})
 NEW = Record("model", "/models/" + "new" * 10_000, {"min_workers": 2}, {"weight": 2.5, "pinned": True})
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def registrations(directory: Path) -> Registrations:
-    return Registrations(directory)
-
-
 def save_until_killed(directory: Path) -> None:
     """Kills a process that saves, again and again, and says after each time what was left."""
     registrations = Registrations(directory)
