@@ -27,7 +27,7 @@ from benchmarks.rounds import Progress
 from mmserve.http.heads import END
 from mmserve.http.plain import written_answer
 from mmserve.scheduling.request import read_answer
-from mmserve_worker import batch, handlers
+from mmserve_worker import batch, handlers, warming
 from mmserve_worker.calls import Call, ModelSpec
 from mmserve_worker.channel import Channel, ChannelFiles, Frame, Kind, create
 
@@ -51,6 +51,10 @@ def run(directory: Path, progress: Progress) -> list[Row]:
     joblib.dump(models.linear(1.0), directory / "model.joblib")
     handler = handlers.load(ModelSpec("path", str(directory)))
     predict = joblib.load(directory / "model.joblib").predict
+    one = np.full((1, 1), 0.5)
+    rows.append(Row("path: a predict of one row as scikit-learn has it", _median(lambda: predict(one)), "us"))
+    # What all workers get from their template.
+    warming.warm_up()
     for size in _BATCHES:
         progress.doing(f"batches of {size}")
         rows += _steps(handler, predict, size)

@@ -67,3 +67,48 @@ def test_a_worker_of_a_template_that_has_answered_takes_less_memory(tmp_path: Pa
 def test_without_what_it_warms_up_with_there_is_nothing_to_do() -> None:
     code = "import sys; from mmserve_worker import warming; warming.warm_up(); sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# What is a data frame or a series to scikit-learn, twice warmed up or not at all; and what a prediction asks narwhals.
+_FRAMES = """
+import sys
+import narwhals.stable.v2.dependencies as asked
+import narwhals.dependencies
+import numpy, pandas, sklearn.linear_model
+from mmserve_worker import warming
+from mmserve_worker.handlers import rows
+
+class Kind(numpy.ndarray):
+    pass
+
+for _ in range(int(sys.argv[1])):
+    warming.warm_up()
+array = numpy.ones((1, 1))
+values = [array, array.view(Kind), [[1.0]], None, pandas.DataFrame(array), pandas.Series([1.0]), array[0]]
+print([(asked.is_into_dataframe(value), asked.is_into_series(value)) for value in values])
+print(asked.is_into_dataframe(native_dataframe=values[4]), asked.is_into_series(native_series=array))
+print(asked.is_into_dataframe.__name__, asked.is_into_dataframe.__doc__)
+model = sklearn.linear_model.LinearRegression().fit(pandas.DataFrame({"a": [0.0, 1.0]}), [1.0, 3.0])
+print(model.predict(pandas.DataFrame({"a": [0.5]})))
+try:
+    model.predict(pandas.DataFrame({"b": [0.5]}))
+except ValueError as error:
+    print(error)
+looks = []
+sys.setprofile(lambda frame, event, _: looks.append(1) if frame.f_code.co_name == "getattr_static" else None)
+sklearn.linear_model.LinearRegression.predict(model, array)
+sys.setprofile(None)
+print(len(looks) > 0, file=sys.stderr)
+"""
+
+
+def test_what_is_a_data_frame_stays_one_and_an_array_is_not_looked_at() -> None:
+    def said(times: int) -> tuple[str, str]:
+        command = [sys.executable, "-W", "ignore", "-c", _FRAMES, str(times)]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        return run.stdout, run.stderr
+
+    plain, looked = said(0)
+    assert looked == "True\n"
+    for times in (1, 2):
+        assert said(times) == (plain, "False\n")
