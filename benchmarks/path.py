@@ -63,7 +63,7 @@ def run(directory: Path, progress: Progress) -> list[Row]:
 
 def _steps(handler: Any, predict: Callable[[Any], Any], size: int) -> list[Row]:
     front, worker = _ends()
-    calls = [batch.Part(0, b"", models.BODY)] * size
+    calls: list[batch.Part] = [(0, b"", models.BODY)] * size
     matrix = np.full((size, 1), 0.5)
     frames: list[Frame] = []
     parts: list[batch.Part] = []
@@ -76,9 +76,9 @@ def _steps(handler: Any, predict: Callable[[Any], Any], size: int) -> list[Row]:
         frames[:] = worker.receive()
 
     def answer() -> None:
-        replies = handler.answer([Call(part.body) for part in batch.read(frames[0].payload, size)])
+        replies = handler.answer([Call(body) for _, _, body in batch.read(frames[0].payload, size)])
         worker.release()
-        parts[:] = [batch.Part(reply.status, b"", reply.body) for reply in replies]
+        parts[:] = [(reply.status, b"", reply.body) for reply in replies]
 
     def reply() -> None:
         batch.write(worker, parts)

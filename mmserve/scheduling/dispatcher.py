@@ -253,7 +253,7 @@ class Dispatcher:
     def _send(self, worker: Worker, queue: ModelQueue, taken: Batch) -> None:
         assert worker.content is not None
         with_headers = worker.content.has_code
-        parts = [batch.Part(0, request.meta(with_headers=with_headers), request.body) for request in taken.requests]
+        parts = [(0, request.meta(with_headers=with_headers), request.body) for request in taken.requests]
         try:
             batch.write(worker.channel, parts)
         except FrameTooLarge as error:

@@ -121,9 +121,10 @@ def _meta(content_type: str, accept: str, method: str) -> bytes:
 
 def read_answer(part: PartView) -> Answer | ModelFailed:
     """What a part of a worker's frame says. The body is copied: the channel's memory is used again."""
-    if not part.meta:
-        return Answer(part.code, "application/json", _NO_HEADERS, bytes(part.body))
-    said: dict[str, Any] = json.loads(part.meta)
+    status, meta, body = part
+    if not meta:
+        return Answer(status, "application/json", _NO_HEADERS, bytes(body))
+    said: dict[str, Any] = json.loads(meta)
     if said["error_type"]:
-        return ModelFailed(said["error_type"], said["error"], status=part.code)
-    return Answer(part.code, said["content_type"], said["headers"], bytes(part.body))
+        return ModelFailed(said["error_type"], said["error"], status=status)
+    return Answer(status, said["content_type"], said["headers"], bytes(body))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from mmserve_worker.calls import Buffer
 from mmserve_worker.channel import ALIGNMENT, Channel, ChannelError
@@ -24,20 +23,11 @@ STREAM_WINDOW = 4
 _PART = struct.Struct("<IIQ8x")
 
 
-class Part(NamedTuple):
-    """One request or answer. `body` is one buffer or several that are laid one behind the other."""
-
-    code: int
-    meta: bytes
-    body: Buffer | tuple[Buffer, ...]
-
-
-class PartView(NamedTuple):
-    """A part as it lies in a payload."""
-
-    code: int
-    meta: bytes
-    body: memoryview
+# One request or answer: its code, its meta, and its body, one buffer or several that are laid one behind the other.
+# (Named, they would take 0.3 us each to be made, twice on each side of the channel.)
+Part = tuple[int, bytes, Buffer | tuple[Buffer, ...]]
+# The same as it lies in a payload.
+PartView = tuple[int, bytes, memoryview]
 
 
 def body_length(body: Buffer | tuple[Buffer, ...]) -> int:
@@ -57,7 +47,7 @@ def overhead(parts: int, meta_bytes: int) -> int:
 
 def write(channel: Channel, parts: Sequence[Part]) -> None:
     """Lays the parts into the channel, to be sent. Raises what `Channel.reserve` raises, and has then done nothing."""
-    metas = b"".join([part.meta for part in parts])
+    metas = b"".join([meta for _, meta, _ in parts])
     headers_end = total = len(parts) * _PART.size + len(metas)
     headers: list[int] = []
     starts: list[int] = []
@@ -102,14 +92,14 @@ def read(payload: memoryview, count: int) -> list[PartView]:
     headers = _headers(count).unpack_from(payload)
     codes, meta_lengths, lengths = headers[::3], headers[1::3], headers[2::3]
     body_start = meta_start + sum(meta_lengths)
-    parts = []
+    parts: list[PartView] = []
     for code, meta_length, length in zip(codes, meta_lengths, lengths, strict=True):
         meta = b""
         if meta_length:
             meta = bytes(payload[meta_start : meta_start + meta_length])
             meta_start += meta_length
         body_start = (body_start + ALIGNMENT - 1) & -ALIGNMENT
-        parts.append(PartView(code, meta, payload[body_start : body_start + length]))
+        parts.append((code, meta, payload[body_start : body_start + length]))
         body_start += length
     if body_start > len(payload):
         raise ChannelError(f"{count} parts of {body_start} bytes do not fit into {len(payload)}")

@@ -41,9 +41,10 @@ class StreamSender:
     def send(self, head: batch.Part, stream: Generator[bytes], seconds: float) -> float:
         """Returns the seconds that the batch took the model so far, of which `seconds` were before this."""
         began = time.monotonic()
-        assert not isinstance(head.body, tuple)
-        first, *others = _slices(head.body)
-        self._publish(Kind.STREAM, batch.Part(head.code, head.meta, first))
+        status, meta, body = head
+        assert not isinstance(body, tuple)
+        first, *others = _slices(body)
+        self._publish(Kind.STREAM, (status, meta, first))
         error = self._send_pieces(itertools.chain(others, stream)) or self._close(stream)
         seconds += time.monotonic() - began - self._waited
         self._publish(Kind.STREAM_END, error.encode(errors="replace"), seconds)
@@ -95,7 +96,7 @@ class StreamSender:
     def _publish(self, kind: Kind, content: batch.Part | Buffer, seconds: float = 0.0) -> None:
         while True:
             try:
-                if isinstance(content, batch.Part):
+                if isinstance(content, tuple):
                     batch.write(self._channel, [content])
                 else:
                     self._channel.reserve(len(content))[:] = content

@@ -146,7 +146,7 @@ class Worker:
         self._channel.send(kind, model_key=model_key)
 
     def _answer(self, frame: Frame) -> None:
-        calls = [Call(part.body, *_call_meta(part.meta)) for part in batch.read(frame.payload, frame.parts)]
+        calls = [Call(body, *_call_meta(meta)) for _, meta, body in batch.read(frame.payload, frame.parts)]
         if default_accept := self._default_accepts.get(frame.model_key):
             for call in calls:
                 call.accept = default_accept if call.accept in ("", "*/*") else call.accept
@@ -196,8 +196,8 @@ class Worker:
 
     def _fitting(self, parts: list[batch.Part]) -> int:
         total = 0
-        for count, part in enumerate(parts):
-            total += batch.body_length(part.body) + batch.overhead(1, len(part.meta))
+        for count, (_, meta, body) in enumerate(parts):
+            total += batch.body_length(body) + batch.overhead(1, len(meta))
             if total > self._channel.capacity:
                 return count
         return len(parts)
@@ -214,15 +214,18 @@ class Worker:
 
 
 _Meta = tuple[str, str, str, Mapping[str, str], Sequence[tuple[str, str]], str]
+_USUAL_META: _Meta = ("", "", "", {}, (), "")
 
 
 def _call_meta(meta: bytes) -> _Meta:
+    if not meta:
+        return _USUAL_META
     return _known_meta(meta) if len(meta) <= _LONGEST_KNOWN else _read_meta(meta)
 
 
 @lru_cache(maxsize=256)
 def _known_meta(meta: bytes) -> _Meta:
-    return _read_meta(meta) if meta else ("", "", "", {}, (), "")
+    return _read_meta(meta)
 
 
 def _read_meta(meta: bytes) -> _Meta:
@@ -248,7 +251,7 @@ def _part(reply: Reply) -> batch.Part:
                 "error": reply.error,
             }
         ).encode()
-    return batch.Part(reply.status, meta, reply.body)
+    return reply.status, meta, reply.body
 
 
 def _finish(finished: Callable[[], object]) -> None:
@@ -264,6 +267,7 @@ def _too_late() -> Reply:
 
 
 def _too_large(part: batch.Part) -> batch.Part:
-    size, beside = batch.body_length(part.body), len(part.meta)
-    message = f"the model's answer has {size} bytes and headers of {beside}, which max_request_size does not allow"
+    _, meta, body = part
+    size = f"{batch.body_length(body)} bytes and headers of {len(meta)}"
+    message = f"the model's answer has {size}, which max_request_size does not allow"
     return _part(CallError(424, "ResponseTooLargeException", message).reply())

@@ -18,7 +18,7 @@ An answer has one entry, line or row for each row of the request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from mmserve_worker.calls import Buffer, Reply
@@ -74,7 +74,7 @@ def is_json(write: Writer) -> bool:
     return write is _WRITERS[_JSON]
 
 
-def json_replies(answer: Answer, sizes: Iterable[int]) -> list[Reply] | None:
+def json_replies(answer: Answer, sizes: Sequence[int]) -> list[Reply] | None:
     """The answers in JSON to callers of whom each had so many rows; None for what each one's writer has to write."""
     texts = json_text.encode_each(answer, sizes)
     return None if texts is None else [Reply(200, _JSON, text) for text in texts]

@@ -11,7 +11,7 @@ are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -83,13 +83,11 @@ def _enveloped(value: Any) -> list[Any]:
 
 def rows_of(rows: list[Any]) -> Rows:
     """Rows of lists, to any depth, flattened level by level: ragged ones are found on the way."""
+    if len(rows) == 1 and type(row := rows[0]) is list and row and (kinds := frozenset(map(type, row))) <= NUMBERS:
+        # What most callers send: there is nothing to compare.
+        return Rows(Numbers(row, len(row), kinds == INTEGERS))
     shape = [len(rows)]
     while rows and type(rows[0]) is list:
-        if len(rows) == 1:
-            # What most callers send: nothing to compare.
-            rows = rows[0]
-            shape.append(len(rows))
-            continue
         if set(map(type, rows)) != _LIST:
             raise bad_request("the rows are ragged: arrays stand beside other values")
         widths = set(map(len, rows))
@@ -135,11 +133,14 @@ def encode(answer: Answer) -> bytes:
     return f'{{"predictions": {_array_text(answer)}}}'.encode()
 
 
-def encode_each(answer: Answer, sizes: Iterable[int]) -> list[bytes] | None:
-    """`encode` of so many rows each, one behind the other; None where that has no short cut."""
+def encode_each(answer: Answer, sizes: Sequence[int]) -> list[bytes] | None:
+    """`encode` of so many rows each, at least one, one behind the other; None where that has no short cut."""
     if not is_plain(answer):
         return None
     values = answer.tolist()
+    if answer.ndim == 1 and len(values) == len(sizes):
+        # One for each: none of them is empty.
+        return [b'{"predictions": [%b]}' % text for text in _json_of_plain(values)[1:-1].encode().split(b", ")]
     texts = []
     start = 0
     for size in sizes:

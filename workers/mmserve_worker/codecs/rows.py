@@ -27,7 +27,8 @@ _BOOLEANS = frozenset({bool})
 NUMBERS = frozenset({int, float, type(None)})
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would triple the time to make one.
+@dataclass(slots=True)
 class Numbers:
     """A matrix of numbers that is no array yet: one array of many callers' takes the time of one.
 
