@@ -24,7 +24,7 @@ from aiohttp.http import HttpRequestParser
 from benchmarks import models
 from benchmarks.report import Row
 from benchmarks.rounds import Progress
-from mmserve.http.heads import END
+from mmserve.http.connection import END
 from mmserve.http.plain import written_answer
 from mmserve.scheduling.request import read_answer
 from mmserve_worker import batch, handlers, warming

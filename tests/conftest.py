@@ -35,6 +35,7 @@ _BOTH_WAYS = {
     "test_plain",
     "test_sagemaker",
     "test_streaming",
+    "test_trailers",
 }
 
 

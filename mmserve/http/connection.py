@@ -9,8 +9,10 @@ from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.streams import StreamReader
 from aiohttp.typedefs import Handler
+from aiohttp.web_protocol import RequestPayloadError
 
 from mmserve.errors import BadRequest, ServingError
 from mmserve.http.answers import error_response, request_id_of
@@ -19,6 +21,8 @@ from mmserve.http.answers import error_response, request_id_of
 # here is caught and logged before it gets to aiohttp.
 logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
+# Of a head, and of a body in chunks.
+END = b"\r\n\r\n"
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 # What aiohttp says of it; it has no class of its own.
@@ -33,12 +37,15 @@ class HeadersTooLarge(ServingError):
 class Connection(web.RequestHandler):
     """One client's connection. It is closed if a request's arrival takes too long."""
 
-    __slots__ = ("reading_since", "untouched")
+    __slots__ = ("_chunked", "_ending", "reading_since", "untouched")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.reading_since = self._loop.time()
         # Nothing has been received.
         self.untouched = True
+        # The body of the newest request if it comes in chunks, and the last bytes that came since that began.
+        self._chunked: StreamReader | None = None
+        self._ending = b""
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -47,14 +54,45 @@ class Connection(web.RequestHandler):
         if not self.reading_since and self._waiter is not None:
             self.reading_since = self._loop.time()
         self.untouched = False
+        if self._chunked is not None:
+            self._forget_trailers()
         known = len(self._messages)
         super().data_received(data)
         for place in range(known, len(self._messages)):
             message, payload = self._messages[place]
-            if isinstance(message, RawRequestMessage) and hdrs.UPGRADE in message.headers:
+            if not isinstance(message, RawRequestMessage):
+                continue
+            self._chunked = payload if message.chunked else None
+            if hdrs.UPGRADE in message.headers:
                 # Nobody is upgraded. aiohttp's parser loses what comes in one read with the end of a request that asks
                 # for it, and takes what follows that for a request, even if it was the body of one: nothing does.
                 self._messages[place] = message._replace(should_close=True), payload
+        if self._chunked is not None:
+            self._ending = (self._ending + data)[-len(END) :]
+
+    def _forget_trailers(self) -> None:
+        """Has another parser read the next request. aiohttp's takes the last trailer of a chunked body for the first
+        header of what it reads next, which behind a proxy may be another client's.
+
+        Not where bytes of the next request came in one read with the end of the body: whoever sends them so has sent
+        the trailer as well.
+        """
+        assert self._chunked is not None
+        if self._parser is None or self._buffer_paused or not (self._chunked.is_eof() and self._ending == END):
+            return
+        self._chunked = None
+        # As aiohttp makes its own.
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=RequestPayloadError,
+            auto_decompress=True,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
 
     def close(self) -> None:
         """As aiohttp's, but for what comes in after it, which aiohttp takes in and answers nothing to.

@@ -15,9 +15,9 @@ from aiohttp.http_parser import RawRequestMessage
 from mmserve.errors import ServingError
 from mmserve.http.answers import said_request_id
 from mmserve.http.asking import priority_of
+from mmserve.http.connection import END
 from mmserve.http.targets import Target, Targets
 
-END = b"\r\n\r\n"
 # Heads that are kept; one more, and all are parsed anew. Longer ones, in bytes, are none that are sent often.
 _MOST = 4096
 _LONGEST = 1024

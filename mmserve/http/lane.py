@@ -4,9 +4,9 @@
                                      └───── no ───► aiohttp's handler, inference.py
 
 A request is plain if it is for a model that is known, its body is small, and it asks nothing of the connection. What is
-not plain goes to aiohttp's handler on the same connection, in its turn: both get what one parser has understood, so
-that there is nothing that one of them would read differently. No task, request or response object is made for a plain
-one.
+not plain goes to aiohttp's handler on the same connection, in its turn: both get what one parser has understood, now or
+when the same head came before (heads.py), so that there is nothing that one of them would read differently. No task,
+request or response object is made for a plain one.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ class Lane:
     def abandon(self, exchange: Exchange) -> None:
         """The client has gone: its request goes too, unless a worker already has it."""
         exchange.abandon()
+        # Looked for and not kept by the exchange: each would hold the other until the next collection of garbage.
         for request in exchange.queue.waiting:
             if request.future is exchange:
                 self._dispatcher.withdraw(exchange.queue, request)

@@ -20,8 +20,8 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from mmserve.http.connection import Connection
-from mmserve.http.heads import END, UNKNOWN, Head, measured
+from mmserve.http.connection import END, Connection
+from mmserve.http.heads import UNKNOWN, Head, measured
 from mmserve.http.lane import Exchange, Lane
 from mmserve.http.plain import written_response
 
@@ -161,8 +161,11 @@ class LaneConnection(Connection):
 
     def _parse(self, data: bytes) -> None:
         """Has aiohttp parse it, and keeps count of what the parser needs."""
-        ahead, messages = self._ahead, len(self._messages)
+        ahead, messages, parser = self._ahead, len(self._messages), self._parser
         super().data_received(data)
+        if self._parser is not parser:
+            # It is a new one.
+            ahead = 0
         if ahead > 0:
             self._ahead = max(ahead - len(data), UNKNOWN)
         elif ahead == 0 and data:

@@ -7,7 +7,8 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from mmserve.http.heads import END, Heads
+from mmserve.http.connection import END
+from mmserve.http.heads import Heads
 from mmserve.http.native import Native
 from mmserve.http.targets import Targets
 

@@ -1,10 +1,11 @@
-"""The template: a process that has imported the libraries once, runs nothing, and forks workers on request.
+"""The template: a process that has imported the libraries once, serves nothing, and forks workers on request.
 
     front ──(control socket)──► template ──fork──► worker
                                     └──fork──► next template: imports what was learned, then takes over
 
 It is single-threaded and stays so, since only then is a fork safe: a template that had ever run an OpenMP `predict`
-made its children hang for ever. It imports and does nothing else. What workers had to import to load their models is
+made its children hang for ever. It imports, and asks one model of its own (warming.py), which starts no thread; no
+other code runs in it. What workers had to import to load their models is
 learned: the front asks for a next template with those modules, which is a fork of this one, so that imports never
 hold up a worker's start, and one that turns out to start threads, or to crash, is simply not taken.
 
