@@ -81,12 +81,15 @@ from mmserve_worker.handlers import rows
 class Kind(numpy.ndarray):
     pass
 
+class Rows(list):
+    pass
+
 for _ in range(int(sys.argv[1])):
     warming.warm_up()
 array = numpy.ones((1, 1))
-values = [array, array.view(Kind), [[1.0]], None, pandas.DataFrame(array), pandas.Series([1.0]), array[0]]
+values = [array, array.view(Kind), [[1.0]], Rows([[1.0]]), None, pandas.DataFrame(array), pandas.Series([1.0]), array[0]]
 print([(asked.is_into_dataframe(value), asked.is_into_series(value)) for value in values])
-print(asked.is_into_dataframe(native_dataframe=values[4]), asked.is_into_series(native_series=array))
+print(asked.is_into_dataframe(native_dataframe=values[5]), asked.is_into_series(native_series=array))
 print(asked.is_into_dataframe.__name__, asked.is_into_dataframe.__doc__)
 model = sklearn.linear_model.LinearRegression().fit(pandas.DataFrame({"a": [0.0, 1.0]}), [1.0, 3.0])
 print(model.predict(pandas.DataFrame({"a": [0.5]})))
@@ -94,11 +97,12 @@ try:
     model.predict(pandas.DataFrame({"b": [0.5]}))
 except ValueError as error:
     print(error)
-looks = []
-sys.setprofile(lambda frame, event, _: looks.append(1) if frame.f_code.co_name == "getattr_static" else None)
-sklearn.linear_model.LinearRegression.predict(model, array)
+asks = []
+sys.setprofile(lambda frame, event, _: asks.append(1) if frame.f_code.co_name == "getattr_static" else None)
+model.predict(array)
+model.predict([[0.5]])
 sys.setprofile(None)
-print(len(looks) > 0, file=sys.stderr)
+print(len(asks) > 0, file=sys.stderr)
 """
 
 

@@ -27,7 +27,7 @@ def warm_up() -> None:
     """Nothing is fitted, no file is written and no thread is started; what is not imported yet stays so."""
     try:
         _ask_narwhals()
-        _spare_arrays()
+        _spare_rows()
         if {"joblib", "numpy", "sklearn.linear_model"} <= sys.modules.keys():
             _answer()
     except Exception as error:  # another version of a library may want its models otherwise
@@ -43,9 +43,9 @@ def _ask_narwhals() -> None:
         narwhals.is_into_dataframe(object())
 
 
-def _spare_arrays() -> None:
+def _spare_rows() -> None:
     """scikit-learn 1.9 asks that three times for each prediction, which takes 45 of the 140 us of a small model's: for
-    NumPy's own arrays the answer is known. Every worker of this template has these functions."""
+    arrays and lists the answer is known. Every worker of this template has these functions."""
     asked, numpy = sys.modules.get("narwhals.stable.v2.dependencies"), sys.modules.get("numpy")
     if asked is None or numpy is None:
         return
@@ -53,15 +53,15 @@ def _spare_arrays() -> None:
         ask = getattr(asked, name)
         # A next template has them of this one.
         if not hasattr(ask, "__wrapped__"):
-            setattr(asked, name, _answered_for(numpy.ndarray, ask))
+            setattr(asked, name, _answered_for(frozenset({numpy.ndarray, list}), ask))
 
 
-def _answered_for(kind: type, ask: Callable[..., bool]) -> Callable[[Any], bool]:
-    """`ask`, which says False for all that is of this kind and no other."""
+def _answered_for(kinds: frozenset[type], ask: Callable[..., bool]) -> Callable[[Any], bool]:
+    """`ask`, which says False for all that is of one of these kinds itself."""
 
     @functools.wraps(ask)
     def asked(*native: Any, **named: Any) -> bool:
-        return not (native and type(native[0]) is kind) and ask(*native, **named)
+        return not (native and type(native[0]) in kinds) and ask(*native, **named)
 
     return asked
 
