@@ -13,11 +13,13 @@ os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 import numpy as np
 
 from benchmarks import models
+from mmserve_worker import warming
 
 _CALLS = 5000
 
 
 def main() -> None:
+    warming.warm_up()
     model = models.linear(2.0)
     rows = np.array([[0.5]])
     times = []

@@ -87,7 +87,7 @@ class Rows(list):
 for _ in range(int(sys.argv[1])):
     warming.warm_up()
 array = numpy.ones((1, 1))
-values = [array, array.view(Kind), [[1.0]], Rows([[1.0]]), None, pandas.DataFrame(array), pandas.Series([1.0]), array[0]]
+values = [array, array.view(Kind), [[1.0]], Rows([[1.0]]), None, pandas.DataFrame(array), pandas.Series([1.0])]
 print([(asked.is_into_dataframe(value), asked.is_into_series(value)) for value in values])
 print(asked.is_into_dataframe(native_dataframe=values[5]), asked.is_into_series(native_series=array))
 print(asked.is_into_dataframe.__name__, asked.is_into_dataframe.__doc__)
