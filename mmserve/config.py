@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from mmserve import foreign, misspelt
 from mmserve.errors import StartError
+from mmserve.expected import expected
 from mmserve.models.settings import MAX_MEMORY_MB, MAX_WORKERS
 
 _PORT_HINT = "`http://HOST:PORT`; port 0 takes a free one"
@@ -263,7 +264,7 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         try:
             values[row.name] = msgspec.convert(value, row.type, strict=False)
         except msgspec.ValidationError as error:
-            raise StartError(f"{source}: {value!r} is not valid: {error}") from error
+            raise StartError(f"{source} is {value!r}, expected {expected(row.type)}") from error
         sources[row.name] = source
 
     path = file or environment.get("MMSERVE_CONFIG")

@@ -24,7 +24,7 @@ class Foreign(NamedTuple):
     variable: str
     setting: str | None = None
     reason: str = ""
-    # Raises ValueError for what cannot be meant; None is "not said".
+    # Raises ValueError, saying what would be understood, for what cannot be meant; None is "not said".
     convert: Callable[[str], Any] = str
     # The server does not start with it, unless it asks for one of these, which holds anyway.
     refused: bool = False
@@ -45,26 +45,36 @@ class Read(NamedTuple):
     remarks: list[str]
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a whole number") from None
+
+
 def _if_positive(text: str) -> int | None:
     """A number of workers; to DJL Serving zero and less mean "as many as is usual"."""
-    number = int(text)
+    number = _whole(text)
     return number if number > 0 else None
 
 
 def _timeout(text: str) -> float | None:
     """Seconds, of which some say -1 where they mean the usual."""
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise ValueError("a number of seconds") from None
     return None if seconds <= 0 else seconds
 
 
 def _bytes_of_mib(text: str) -> int:
-    return int(text) * 1024 * 1024
+    return _whole(text) * 1024 * 1024
 
 
 def _address_of_port(text: str) -> str:
-    port = int(text)
+    port = _whole(text)
     if not 0 <= port <= _LAST_PORT:
-        raise ValueError(f"a port is a number from 0 to {_LAST_PORT}")
+        raise ValueError(f"a port, from 0 to {_LAST_PORT}")
     return f"http://0.0.0.0:{port}"
 
 
@@ -84,7 +94,7 @@ def _names(text: str) -> list[str]:
     names = [part for part in re.split(r"[,\s]+", text) if part not in ("", "NONE")]
     for name in names:
         if set(name) & set("=[]:"):
-            raise ValueError(f"{name} is no model of the store: register what is elsewhere by POST /models")
+            raise ValueError("names of models in the store; register what is elsewhere by POST /models")
     return names
 
 
@@ -96,7 +106,7 @@ _SERVING = (
     Foreign("SERVING_BATCH_SIZE", "batch_size"),
     Foreign("SERVING_MAX_BATCH_DELAY", "max_batch_delay"),
     Foreign("SERVING_MAX_IDLE_TIME", "max_idle_time"),
-    Foreign("SERVING_MIN_WORKERS", "min_workers", convert=int),
+    Foreign("SERVING_MIN_WORKERS", "min_workers", convert=_whole),
     Foreign("SERVING_MAX_WORKERS", "max_workers", convert=_if_positive),
     Foreign("SERVING_MAX_REQUEST_SIZE", "max_request_size"),
     Foreign("PREDICT_TIMEOUT", "predict_timeout"),
@@ -202,7 +212,7 @@ def read(environment: Mapping[str, str]) -> Read:
             try:
                 value = row.convert(text)
             except ValueError as error:
-                raise StartError(f"{variable}: {text!r} is not valid: {error}") from error
+                raise StartError(f"{variable} is {text!r}, expected {error}") from error
             if value is not None:
                 found.said.append(Said(row.setting, value, variable))
         elif row.refused and text.lower() not in row.unless:

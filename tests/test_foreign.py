@@ -124,7 +124,7 @@ def test_what_holds_anyway_is_not_refused() -> None:
     ],
 )
 def test_a_value_that_is_none_is_refused_by_the_variables_name(variable: str, text: str) -> None:
-    with pytest.raises(StartError, match=f"^{variable}: '{text}' is not valid"):
+    with pytest.raises(StartError, match=f"^{variable} is '{text}', expected "):
         load({}, {variable: text})
 
 

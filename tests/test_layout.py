@@ -21,7 +21,8 @@ LEAVES = {"backoff", "errors"}
 ALLOWED = {
     "backoff": set[str](),
     "errors": set[str](),
-    "config": {"foreign", "misspelt", "models"},
+    "config": {"expected", "foreign", "misspelt", "models"},
+    "expected": set[str](),
     "foreign": {"models"},
     "misspelt": set[str](),
     "runfile": set[str](),

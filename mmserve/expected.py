@@ -1,0 +1,37 @@
+"""What a setting may be, in words: for whoever has said something else."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from msgspec import inspect
+
+_CHOICES = re.compile(r"\^\((.+)\)\$")
+
+
+def expected(hint: Any) -> str:
+    """Of a setting with this type and the limits that are annotated to it."""
+    return _words(inspect.type_info(hint))
+
+
+def _words(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.Metadata):
+        return _words(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(_words(each) for each in kind.types if not isinstance(each, inspect.NoneType))
+    if isinstance(kind, inspect.BoolType):
+        return "true or false"
+    if isinstance(kind, inspect.IntType | inspect.FloatType):
+        return ("a whole number" if isinstance(kind, inspect.IntType) else "a number") + _limits(kind)
+    if isinstance(kind, inspect.VarTupleType):
+        return f"a list, each entry {_words(kind.item_type)}"
+    if isinstance(kind, inspect.StrType):
+        choices = _CHOICES.fullmatch(kind.pattern or "")
+        return "one of " + ", ".join(choices[1].split("|")) if choices else "a text"
+    raise TypeError(f"no setting is of {kind}")
+
+
+def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
+    said = ((" above", kind.gt), (" of at least", kind.ge), (" and at most", kind.le))
+    return "".join(f"{words} {int(limit)}" for words, limit in said if limit is not None)
