@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Read by ONNX Runtime when a test imports it: it would open descriptors at times of its own. No worker inherits it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+# Where a script has started the tests in the background, it is ignored, and would be by all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = pytest.StashKey[set[str]]()
 # The modules whose tests are about what both ways of HTTP have to do alike: each of their tests with a server runs with

@@ -158,5 +158,5 @@ def test_the_models_that_are_loaded_at_the_start_are_a_list(text: str, names: tu
 
 
 def test_a_model_from_elsewhere_cannot_be_loaded_at_the_start() -> None:
-    with pytest.raises(StartError, match=r"SERVING_LOAD_MODELS: .*register what is elsewhere by POST /models"):
+    with pytest.raises(StartError, match=r"SERVING_LOAD_MODELS is .*register what is elsewhere by POST /models"):
         load({}, {"SERVING_LOAD_MODELS": "m::Python=s3://bucket/m.tar.gz"})
