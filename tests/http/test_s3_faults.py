@@ -173,6 +173,20 @@ def test_models_are_served_and_renewed_where_only_reading_is_allowed(serve: Call
         assert kinds(server, "store_not_listed") == ["store_not_listed"]
 
 
+def test_a_look_begins_early_enough_to_have_loaded_what_it_finds_within_the_interval(
+    serve: Callable[..., Server], s3: S3
+) -> None:
+    interval = 1.0
+    s3.forget()
+    serve_s3(serve, s3, s3_check_interval=interval)
+    looks = []
+    for count in range(1, 6):
+        wait_until(lambda count=count: s3.count("GET", "") >= count, "the next look")
+        looks.append(time.monotonic())
+    # A busy host may hold up one of them, and so lengthen one and shorten the next.
+    assert (looks[-1] - looks[0]) / (len(looks) - 1) < interval
+
+
 def test_damaged_records_of_the_cache_are_ignored(serve: Callable[..., Server], s3: S3) -> None:
     put(s3, "recorded", "ja")
     server = serve_s3(serve, s3)
