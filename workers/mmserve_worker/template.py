@@ -4,10 +4,10 @@
                                     └──fork──► next template: imports what was learned, then takes over
 
 It is single-threaded and stays so, since only then is a fork safe: a template that had ever run an OpenMP `predict`
-made its children hang for ever. It imports, and asks one model of its own (warming.py), which starts no thread; no
-other code runs in it. What workers had to import to load their models is
-learned: the front asks for a next template with those modules, which is a fork of this one, so that imports never
-hold up a worker's start, and one that turns out to start threads, or to crash, is simply not taken.
+made its children hang for ever. It imports, asks one model of its own that starts no thread (warming.py), and runs no
+other code. What workers had to import to load their models is learned: the front asks for a next template with those
+modules, which is a fork of this one, so that imports never hold up a worker's start, and one that turns out to start
+threads, or to crash, is simply not taken.
 
 multiprocessing's forkserver is this idea too, but its children are its own and not the front's (see
 `process.fork_sibling`), it hands them a resource tracker and a semaphore, and its preload list is fixed at its start.

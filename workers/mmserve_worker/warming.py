@@ -44,8 +44,8 @@ def _ask_narwhals() -> None:
 
 
 def _spare_rows() -> None:
-    """scikit-learn 1.9 asks that three times for each prediction, which takes 45 of the 140 us of a small model's: for
-    arrays and lists the answer is known. Every worker of this template has these functions."""
+    """scikit-learn 1.9 asks narwhals three times in each prediction whether its rows are a data frame: 45 of the 140 us
+    of a small model's. Of arrays and lists the answer is known. Every worker of this template has these functions."""
     asked, numpy = sys.modules.get("narwhals.stable.v2.dependencies"), sys.modules.get("numpy")
     if asked is None or numpy is None:
         return
