@@ -22,12 +22,13 @@ import psutil
 
 from benchmarks import models, servers, wrk
 from benchmarks.hot import BODY
-from benchmarks.mosec_server import WAIT
 from benchmarks.report import Row
 from benchmarks.rounds import CONNECTIONS, SECONDS, Progress, Rounds, by_turns
 from benchmarks.servers import Address, ServerError
 
 _BATCH = 32
+# Milliseconds that a batch waits to be filled.
+_WAIT = 2
 _PATH = "/inference"
 # Seconds that mosec may take to answer first.
 _STARTING = 60.0
@@ -62,7 +63,7 @@ def _measure(directory: Path, progress: Progress, connections: int, batch: int) 
     directory.mkdir()
     (name,) = models.make_store(directory / "store", 1)
     path = f"/predictions/{name}"
-    delay = WAIT if batch > 1 else 0
+    delay = _WAIT if batch > 1 else 0
     with servers.mmserve(directory, directory / "store", batch_size=batch, max_batch_delay=delay) as server:
         server.inference.call("POST", path, BODY.encode())
         with _mosec(directory, batch) as (address, pid):
@@ -101,7 +102,7 @@ def _mosec(directory: Path, batch: int) -> Iterator[tuple[Address, int]]:
     with (directory / "mosec.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.mosec_server", "--address=127.0.0.1", f"--port={port}"],
-            env={**os.environ, "MODEL": str(model), "BATCH": str(batch)},
+            env={**os.environ, "MODEL": str(model), "BATCH": str(batch), "WAIT": str(_WAIT)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,7 +1,7 @@
 """mosec with the model that ours is measured with: one worker, which batches as it is told.
 
-`python -m benchmarks.mosec_server --port PORT` with MODEL, a joblib file, and BATCH, the largest batch, in the
-environment: mosec reads the command line itself.
+`python -m benchmarks.mosec_server --port PORT` with MODEL, a joblib file, BATCH, the largest batch, and WAIT,
+milliseconds that it waits to be filled, in the environment: mosec reads the command line itself, of whoever imports it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import joblib
 import numpy as np
 from mosec import Server, Worker
 
-BATCH = int(os.environ.get("BATCH", "1"))
-# Milliseconds that a batch waits to be filled.
-WAIT = 2
+BATCH, WAIT = int(os.environ["BATCH"]), int(os.environ["WAIT"])
 
 
 class Predict(Worker):
