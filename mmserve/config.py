@@ -16,9 +16,8 @@ from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from mmserve import foreign, misspelt
+from mmserve import expected, foreign, misspelt
 from mmserve.errors import StartError
-from mmserve.expected import expected
 from mmserve.models.settings import MAX_MEMORY_MB, MAX_WORKERS
 
 _PORT_HINT = "`http://HOST:PORT`; port 0 takes a free one"
@@ -146,7 +145,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_buffered_bytes: Annotated[
         Positive, Meta(description="Bytes of all large request bodies at one time; more get 503.")
     ] = 1024 * 1024 * 1024
-    max_header_size: Annotated[Positive, Meta(description="Bytes of a request line or header; more get 431.")] = 8190
+    max_header_size: Annotated[int, Meta(ge=1024, description="Bytes of a request line or header; more get 431.")] = (
+        8190
+    )
     max_unpacked_size: Annotated[Positive, Meta(description="Bytes that one archive may unpack to.")] = (
         8 * 1024 * 1024 * 1024
     )
@@ -262,9 +263,9 @@ def load(flags: Mapping[str, Any], environment: Mapping[str, str] | None = None,
         if isinstance(row.default, tuple) and isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         try:
-            values[row.name] = msgspec.convert(value, row.type, strict=False)
-        except msgspec.ValidationError as error:
-            raise StartError(f"{source} is {value!r}, expected {expected(row.type)}") from error
+            values[row.name] = expected.read(value, row.type)
+        except ValueError as error:
+            raise StartError(f"{source} is {value!r}, expected {error}") from error
         sources[row.name] = source
 
     path = file or environment.get("MMSERVE_CONFIG")

@@ -1,18 +1,27 @@
-"""What a setting may be, in words: for whoever has said something else."""
+"""What was said as a setting, or what would be one, in words."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
+import msgspec
 from msgspec import inspect
 
 _CHOICES = re.compile(r"\^\((.+)\)\$")
 
 
-def expected(hint: Any) -> str:
-    """Of a setting with this type and the limits that are annotated to it."""
-    return _words(inspect.type_info(hint))
+def read(value: object, hint: Any) -> Any:
+    """The value of a setting with this type and the limits that are annotated to it.
+
+    Raises ValueError, saying what would be understood.
+    """
+    # Nothing at all is what a variable says that is not set; as a path it would be the current directory.
+    if value != "":
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(value, hint, strict=False)
+    raise ValueError(_words(inspect.type_info(hint)))
 
 
 def _words(kind: inspect.Type) -> str:
@@ -28,7 +37,7 @@ def _words(kind: inspect.Type) -> str:
         return f"a list, each entry {_words(kind.item_type)}"
     if isinstance(kind, inspect.StrType):
         choices = _CHOICES.fullmatch(kind.pattern or "")
-        return "one of " + ", ".join(choices[1].split("|")) if choices else "a text"
+        return "one of " + ", ".join(choices[1].split("|")) if choices else "some text"
     raise TypeError(f"no setting is of {kind}")
 
 

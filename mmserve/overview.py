@@ -57,7 +57,7 @@ class Overview:
             "workersStarted": lifecycle.started,
             "workersEnded": lifecycle.ended,
             "modelsFailed": sum(queue.pool.failure is not None for queue in self._dispatcher.queues),
-            "template": {"pid": self._template.pid, "modules": len(self._template.modules)},
+            "template": {"pid": self._template.pid or None, "modules": len(self._template.modules)},
             "environments": [asdict(described) for described in self._environments.describe()],
             "memory": psutil.Process().memory_info().rss,
             "memoryUsed": memory.used,

@@ -83,8 +83,10 @@ def test_bounds_that_contradict_each_other_are_named_with_where_they_come_from()
         ("s3_anonymous", "perhaps", "true or false"),
         ("http", "http", "one of lane, aiohttp"),
         ("log_level", "debug", "one of DEBUG, INFO, WARNING, ERROR"),
-        ("model_store", 5, "a text"),
-        ("preload", [5], "a list, each entry a text"),
+        ("model_store", "", "some text"),
+        ("max_header_size", "10", "a whole number of at least 1024"),
+        ("model_store", 5, "some text"),
+        ("preload", [5], "a list, each entry some text"),
     ],
 )
 def test_a_value_that_is_none_is_named_with_what_would_be_one(name: str, value: object, said: str) -> None:

@@ -111,9 +111,14 @@ def _run_path(settings: Settings) -> Path:
 
 
 def _running(settings: Settings) -> runfile.Running:
-    running = runfile.read(_run_path(settings))
+    path = _run_path(settings)
+    running = runfile.read(path)
     if running is None:
-        click.echo(f"mmserve is not running on {settings.management_address}", err=True)
+        click.echo(
+            f"mmserve is not running on {settings.management_address}, or with another --runtime-dir than "
+            f"{path.parent}",
+            err=True,
+        )
         sys.exit(3)
     return running
 

@@ -241,8 +241,10 @@ class Dispatcher:
             queue.delay = None
         if not settings.max_batch_delay or queue.streams or len(queue.waiting) >= settings.batch_size:
             return False
-        due = queue.waiting[0].queued_at + settings.max_batch_delay
-        if due <= now or queue.waiting[0].deaths:
+        first = queue.waiting[0]
+        # With half of its time left for its answer, whatever delay was asked for.
+        due = min(first.queued_at + settings.max_batch_delay, (first.queued_at + first.deadline) / 2)
+        if due <= now or first.deaths:
             return False
         queue.delay = self._loop.call_at(due, self._delay_is_over, queue)
         return True

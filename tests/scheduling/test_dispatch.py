@@ -96,6 +96,14 @@ def test_a_batch_is_waited_for_only_as_long_as_asked(serve: Callable[..., Server
         assert [done.result()["together"] for done in [threads.submit(ask, server) for _ in range(3)]] == [3, 3, 3]
 
 
+def test_a_batch_is_waited_for_while_there_is_time_to_answer(serve: Callable[..., Server], store: Path) -> None:
+    counting(store, "batch_size=3\nmax_batch_delay=60000\n")
+    server = serve(model_store=store, preload=LIGHT, request_timeout=8.0)
+    before = time.monotonic()
+    assert ask(server)["together"] == 1
+    assert time.monotonic() - before >= 4.0
+
+
 def test_several_workers_answer_side_by_side(serve: Callable[..., Server], store: Path, tmp_path: Path) -> None:
     counting(store, "minWorkers=3\nmaxWorkers=3\n")
     server = serve(model_store=store, preload=LIGHT)

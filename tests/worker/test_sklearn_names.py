@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from mmserve_worker.calls import Handler
+from mmserve_worker.handlers import anatomy
+from mmserve_worker.handlers.errors import LoadError
+from mmserve_worker.handlers.features import Features
 from tests.worker.fitted import BAD_REQUEST
 from tests.worker.handled import answered, loaded, refused
 
@@ -149,3 +153,12 @@ def test_strings_in_a_numeric_column_of_a_frame_are_refused(tmp_path: Path) -> N
 def test_values_keep_their_types_on_the_way_to_the_model(tmp_path: Path) -> None:
     handler = loaded(tmp_path, Labels())
     assert answered(handler, [["a", 1], [2, 3], [2.5, 3], [True, 1]]) == ["str a", "int 2", "float 2.5", "bool True"]
+
+
+def test_a_model_that_needs_data_frames_says_so_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = by_name()
+    features = Features.of_estimator(model, list(anatomy.parts(model)))
+    assert features.names == ("age", "city", "size")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(LoadError, match=r"^Pipeline looks up columns by their names, which needs pandas: "):
+        Features.of_estimator(model, list(anatomy.parts(model)))

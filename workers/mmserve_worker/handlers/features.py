@@ -13,6 +13,7 @@ from mmserve_worker.calls import Buffer
 from mmserve_worker.codecs.refusals import bad_request, quoted
 from mmserve_worker.codecs.rows import Array, Columns, Numbers, Rows, column_of, joined_matrices
 from mmserve_worker.handlers import anatomy
+from mmserve_worker.handlers.errors import LoadError
 
 _NAMES_IN_A_MESSAGE = 5
 
@@ -57,7 +58,10 @@ class Features:
             import pandas
         except ModuleNotFoundError:
             if self._selects_by_name or self._categorical:
-                raise
+                raise LoadError(
+                    f"{self._model_name} looks up columns by their names, which needs pandas: install that beside "
+                    "mmserve, or add it to the model's requirements.txt"
+                ) from None
             self._is_framed = False
             return
         self._pandas = pandas
