@@ -180,8 +180,13 @@ def _serve_for(loaded: Loaded, ready_fd: int) -> None:
         os.write(ready_fd, msgspec.json.encode(outcome))
         os.close(ready_fd)
 
+    def ready(running: runfile.Running) -> None:
+        # Into the log, which has the ends of servers as well.
+        announce(running)
+        tell(Outcome(running=running))
+
     try:
-        serve_here(loaded, lambda running: tell(Outcome(running=running)))
+        serve_here(loaded, ready)
     except StartError as error:
         tell(Outcome(error=str(error)))
         sys.exit(1)
