@@ -226,7 +226,9 @@ class LaneConnection(Connection):
             # It is at a request: the time of the next one has not begun.
             return
         message, payload = self._messages[0]
-        if isinstance(message, RawRequestMessage) and self._lane.awaits(message, payload):
+        # Behind thousands of chunks, reading is paused until they are read.
+        can_come = not self._reading_paused
+        if can_come and isinstance(message, RawRequestMessage) and self._lane.awaits(message, payload):
             self.begin_reading()
         else:
             self._waiter.set_result(None)
