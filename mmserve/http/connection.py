@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -12,14 +11,10 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.typedefs import Handler
-from aiohttp.web_protocol import RequestPayloadError
+from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestPayloadError
 
 from mmserve.errors import BadRequest, ServingError
 from mmserve.http.answers import error_response, request_id_of
-
-# What clients do wrong is answered to them; aiohttp would write a traceback of it into the log as well. What goes wrong
-# here is caught and logged before it gets to aiohttp.
-logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 # Of a head, and of a body in chunks.
 END = b"\r\n\r\n"
@@ -43,10 +38,18 @@ class Connection(web.RequestHandler):
         self.reading_since = self._loop.time()
         # Nothing has been received.
         self.untouched = True
-        # The body of the newest request if it comes in chunks, and the last bytes that came since that began.
+        # The body of the newest request while it comes in chunks, and the last bytes that came since that began.
         self._chunked: StreamReader | None = None
         self._ending = b""
+        # One fewer than those after which the parser stops and keeps what follows to itself, until so many waited and
+        # half of them are answered: it may have counted one too many, which was begun with before its body came.
+        self._max_msg_queue_size = MAX_MSG_QUEUE_SIZE - 1
         super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        # They hold each other, and what is left of the body, until the next collection of garbage.
+        self._chunked = None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         # Only while the next request is waited for: what else comes belongs to the one that is being answered, or to a
@@ -54,13 +57,12 @@ class Connection(web.RequestHandler):
         if not self.reading_since and self._waiter is not None:
             self.reading_since = self._loop.time()
         self.untouched = False
-        if self._chunked is not None:
-            self._forget_trailers()
         known = len(self._messages)
         super().data_received(data)
         for place in range(known, len(self._messages)):
             message, payload = self._messages[place]
             if not isinstance(message, RawRequestMessage):
+                self._note_broken(message.exc, message.message)
                 continue
             self._chunked = payload if message.chunked else None
             if hdrs.UPGRADE in message.headers:
@@ -69,18 +71,29 @@ class Connection(web.RequestHandler):
                 self._messages[place] = message._replace(should_close=True), payload
         if self._chunked is not None:
             self._ending = (self._ending + data)[-len(END) :]
+            if self._chunked.is_eof():
+                self._forget_trailers()
+
+    def _note_broken(self, error: BaseException, message: str) -> None:
+        """The parser understands nothing of what follows."""
+        if self._chunked is not None and not self._chunked.is_eof():
+            # aiohttp does not tell who waits for the rest of the body.
+            self._chunked.set_exception(RequestPayloadError(_reason(message)))
+        self._chunked = None
+        # Its frames hold it, and the connection, until the next collection of garbage.
+        error.with_traceback(None)
 
     def _forget_trailers(self) -> None:
         """Has another parser read the next request. aiohttp's takes the last trailer of a chunked body for the first
         header of what it reads next, which behind a proxy may be another client's.
 
-        Not where bytes of the next request came in one read with the end of the body: whoever sends them so has sent
-        the trailer as well.
+        Not where bytes of the next request came in one read with the end of the body, or the parser may keep some back:
+        whoever sends them so has sent the trailer as well.
         """
-        assert self._chunked is not None
-        if self._parser is None or self._buffer_paused or not (self._chunked.is_eof() and self._ending == END):
-            return
+        # Let go of at once: it may hold a body that nobody has read.
         self._chunked = None
+        if self._ending != END or self._buffer_paused:
+            return
         # As aiohttp makes its own.
         self._parser = HttpRequestParser(
             self,
@@ -91,7 +104,7 @@ class Connection(web.RequestHandler):
             max_headers=self.max_headers,
             payload_exception=RequestPayloadError,
             auto_decompress=True,
-            max_msg_queue_size=self._max_msg_queue_size,
+            max_msg_queue_size=MAX_MSG_QUEUE_SIZE,
         )
 
     def close(self) -> None:
@@ -126,6 +139,17 @@ class Connection(web.RequestHandler):
             self.transport.write(_TIMED_OUT)
             self.force_close()
 
+    def log_exception(self, *args: Any, exc_info: BaseException | None = None, **named: Any) -> None:
+        """Nothing is logged: what clients do wrong is answered to them, and what goes wrong here is caught and logged
+        before it gets to aiohttp.
+
+        The frames of such an error hold the body that could not be read, which holds the error: 10 KB that were left to
+        the next collection of garbage.
+        """
+        error = exc_info
+        while error is not None:
+            error = error.with_traceback(None).__context__ or error.__cause__
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -135,8 +159,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What aiohttp answers itself: mostly to what is not HTTP."""
         request_id = request_id_of({})
-        # Below its first line aiohttp's message has a drawing of where the request is wrong.
-        reason = (message or "").partition("\n")[0].rstrip(":")
+        reason = _reason(message or "")
         if isinstance(exc, LineTooLong) or reason == _TOO_MANY_HEADERS:
             response = error_response(HeadersTooLarge("The request line or the headers are too large."), request_id)
         elif status == 400:
@@ -145,6 +168,11 @@ class Connection(web.RequestHandler):
             response = error_response(exc if isinstance(exc, Exception) else RuntimeError(message), request_id)
         response.force_close()
         return response
+
+
+def _reason(message: str) -> str:
+    """Below its first line aiohttp's message has a drawing of where the request is wrong."""
+    return message.partition("\n")[0].rstrip(":")
 
 
 def connection_of(request: web.BaseRequest) -> Connection:

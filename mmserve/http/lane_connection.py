@@ -164,9 +164,9 @@ class LaneConnection(Connection):
         ahead, messages, parser = self._ahead, len(self._messages), self._parser
         super().data_received(data)
         if self._parser is not parser:
-            # It is a new one.
-            ahead = 0
-        if ahead > 0:
+            # It is a new one, which has read nothing.
+            self._ahead = 0
+        elif ahead > 0:
             self._ahead = max(ahead - len(data), UNKNOWN)
         elif ahead == 0 and data:
             self._ahead = UNKNOWN

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.http.errors import assert_error
-from tests.http.lanes import send_apart
+from tests.http.lanes import cut, send_apart
 from tests.http.raw import RawClient, chunked, post, rows_of
 from tests.servers import Server, wait_until
 
@@ -44,6 +44,14 @@ def test_pipelined_requests_are_answered_in_order(client: RawClient) -> None:
     client.send(b"".join(post(PATH, b"[[%d]]" % number) for number in range(count)))
     answers = [client.response().json["predictions"][0] for _ in range(count)]
     assert answers == [2.0 * number + 1.0 for number in range(count)]
+
+
+def test_what_is_pipelined_behind_a_late_body_is_answered(client: RawClient) -> None:
+    head, body = cut(post(PATH, b"[[1.0]]", "Expect: 100-continue"), b"[[1.0]]")
+    client.send(head)
+    assert client.response().status == 100
+    client.send(body + PING * 70)
+    assert [client.response().status for _ in range(71)] == [200] * 71
 
 
 def test_a_bad_request_among_pipelined_ones_is_answered_in_its_place(client: RawClient) -> None:
@@ -147,11 +155,11 @@ def test_what_is_no_http_is_refused_and_closed(client: RawClient, garbage: bytes
     assert client.rest() == b""
 
 
-def test_a_body_in_damaged_chunks_is_refused_once(client: RawClient) -> None:
-    client.send(
-        b"POST /predictions/linear HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n[[1.0]]\r\nzz\r\n"
-    )
-    assert_error(client.response(), 400, "BadRequestException")
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_body_in_damaged_chunks_is_refused_once(server: Server, client: RawClient, pieces: int) -> None:
+    damaged = chunked(PATH, b"[[1.0]]").replace(b"0\r\n\r\n", b"zz\r\n")
+    send_apart(server, client, [damaged] if pieces == 1 else cut(damaged, b"zz\r\n"))
+    assert_error(client.response(), 400, "BadRequestException", "Invalid character in chunk size")
     assert client.rest() == b""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http.lanes import send_apart
+from tests.http.lanes import PING, cut, send_apart
 from tests.http.raw import RawClient, chunked, post
 from tests.servers import Server
 
@@ -50,3 +50,18 @@ def test_what_is_pipelined_behind_a_chunked_body_is_answered(shared_server: Serv
         client.send((_WHOLE + following) * 40)
         for _ in range(80):
             assert_answered(client)
+
+
+def test_what_the_parser_holds_back_is_not_taken_for_read(shared_server: Server) -> None:
+    late, body = cut(post(PATH, b"[[1.0]]", "Expect: 100-continue"), b"[[1.0]]")
+    # That the head of a request is what it holds back takes as many requests before as it reads ahead.
+    inner = post("/inner")
+    head, _ = cut(post(PATH, inner), inner)
+    with RawClient(shared_server) as client:
+        client.send(late)
+        assert client.response().status == 100
+        send_apart(shared_server, client, [body + PING * 30 + _WHOLE + head, inner])
+        assert [client.response().status for _ in range(32)] == [200] * 32
+        assert client.response().status == 400, "of a body that is no JSON"
+        client.send(PING)
+        assert client.response().status == 200
