@@ -76,9 +76,21 @@ def _ignore_stopping() -> None:
     A handler that does nothing, and not SIG_IGN, which would outlive a model's own forks and programs: the workers of
     a multiprocessing.Pool could not be terminated then.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    stopping = (signal.SIGTERM, signal.SIGINT)
+    for number in stopping:
         signal.signal(number, lambda *_: None)
-        os.register_at_fork(after_in_child=lambda number=number: signal.signal(number, signal.SIG_DFL))
+
+    def as_ever() -> None:
+        for number in stopping:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
+
+    # Whoever forks may end its child before that has come here: it would take no notice, and be waited for for ever.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, stopping),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping),
+        after_in_child=as_ever,
+    )
 
 
 def _reseed() -> None:
